@@ -1,0 +1,19 @@
+"""The affine map: the one operation that nearly all the arithmetic of a transformer goes into."""
+
+from __future__ import annotations
+
+from refimpl.backend import Array, namespace
+
+
+def linear(x: Array, weight: Array, bias: Array) -> Array:
+    """(..., I), (O, I), (O) -> (..., O)
+
+    y = x Wᵀ + b. The weight lies as published, one row per output feature.
+
+    Source: ``torch.nn.Linear``. Differs: TensorFlow and JAX store the transposed kernel (I, O).
+    """
+    xp = namespace(x, weight, bias)
+    # One product of two matrices: as a stack of B small ones it would be slower.
+    rows = xp.reshape(x, (-1, x.shape[-1]))
+    y = xp.matmul(rows, xp.matrix_transpose(weight)) + bias
+    return xp.reshape(y, (*x.shape[:-1], weight.shape[0]))

@@ -1,0 +1,39 @@
+"""Masks: what may be looked at. True (or 1) means attend.
+
+Masks stay boolean until the one place where they meet the scores, :func:`mask_scores`.
+"""
+
+from __future__ import annotations
+
+from refimpl.backend import Array, namespace
+
+
+def broadcast_mask(attention_mask: Array) -> Array:
+    """(B, T) -> (B, 1, 1, T)
+
+    Give an ``attention_mask`` of keys (B, T), or of keys for each query (B, S, T), the axes that
+    broadcast against attention scores (B, H, S, T), as booleans.
+
+    Source: ``get_extended_attention_mask`` of transformers.
+    """
+    xp = namespace(attention_mask)
+    allowed = xp.astype(attention_mask, xp.bool)
+    return allowed[:, None, None, :] if allowed.ndim == 2 else allowed[:, None, :, :]
+
+
+def mask_scores(scores: Array, mask: Array) -> Array:
+    """(B, H, S, T), (B, 1, 1, T) -> (B, H, S, T)
+
+    Put half the dtype's lowest finite number wherever ``mask`` is False, so that softmax gives
+    exactly 0 there.
+
+    A query that may look at nothing attends to all keys alike (1/T each): all its scores become
+    the same number. That is what the original computes by *adding* the dtype's lowest number,
+    beside which a score vanishes. Replacing the score gives the same in float64 and float32, and
+    keeps it true in float16, where the sum can reach minus infinity and the softmax NaN; half the
+    lowest, because softmax then subtracts the row's maximum.
+
+    Source: Vaswani et al. 2017, section 3.2.3 (there: minus infinity).
+    """
+    xp = namespace(scores, mask)
+    return xp.where(mask, scores, float(xp.finfo(scores.dtype).min) / 2)

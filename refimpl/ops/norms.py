@@ -1,0 +1,43 @@
+"""Normalisation of the last axis: layer norm, softmax and its logarithm."""
+
+from __future__ import annotations
+
+from refimpl.backend import Array, namespace
+
+
+def layer_norm(x: Array, weight: Array, bias: Array, *, eps: float) -> Array:
+    """(..., D), (D), (D) -> (..., D)
+
+    y = (x - mean) / sqrt(var + eps) * weight + bias, with mean and variance over the last axis.
+    The variance divides by D, not by D - 1, and eps stands inside the root.
+
+    ``eps`` has no default: it is 1e-5 in the published XLM-R checkpoints and 1e-12 in XLM's.
+
+    Source: Ba et al. 2016, section 3; ``torch.nn.LayerNorm``. Our weight and bias are their gain
+    g and bias b, and the gamma and beta of old checkpoint files.
+    """
+    xp = namespace(x, weight, bias)
+    centred = x - xp.mean(x, axis=-1, keepdims=True)
+    variance = xp.mean(centred * centred, axis=-1, keepdims=True)
+    return centred / xp.sqrt(variance + eps) * weight + bias
+
+
+def softmax(x: Array) -> Array:
+    """(..., N) -> (..., N)
+
+    exp(x) / sum(exp(x)) over the last axis, after subtracting the row's maximum: the result is
+    the same, and exp cannot overflow.
+    """
+    xp = namespace(x)
+    e = xp.exp(x - xp.max(x, axis=-1, keepdims=True))
+    return e / xp.sum(e, axis=-1, keepdims=True)
+
+
+def log_softmax(x: Array) -> Array:
+    """(..., N) -> (..., N)
+
+    log(softmax(x)) over the last axis, without the underflow of taking it in two steps.
+    """
+    xp = namespace(x)
+    shifted = x - xp.max(x, axis=-1, keepdims=True)
+    return shifted - xp.log(xp.sum(xp.exp(shifted), axis=-1, keepdims=True))
