@@ -1,0 +1,83 @@
+"""A safetensors file as a mapping of names to arrays that stay on disk until they are used.
+
+The format: 8 bytes with the header's length, a JSON header (name -> dtype, shape, place), then the
+tensors' bytes one after another. The safetensors library checks the header, its lengths and
+places; here the bytes are mapped, so that opening a file of any size reads almost none of it.
+
+Source: the format description in the safetensors README.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy
+
+from refimpl.errors import CheckpointError
+
+# Names of the format -> NumPy, which has no bfloat16: its bits come as integers and are widened.
+_DTYPES = {
+    "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2",
+    "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1",
+    "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "u1", "BOOL": "?",
+}  # fmt: skip
+
+
+class SafetensorsFile(Mapping[str, numpy.ndarray]):
+    """The tensors of one file, by name; ``file[name]`` is a read-only view of the mapped bytes."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._places = _read_places(path)
+        self._bytes = numpy.memmap(path, dtype=numpy.uint8, mode="r")
+
+    def __getitem__(self, name: str) -> numpy.ndarray:
+        dtype, shape, start = self._places[name]
+        count = math.prod(shape)
+        raw = self._bytes[start : start + count * numpy.dtype(_DTYPES[dtype]).itemsize]
+        array = numpy.frombuffer(raw, dtype=_DTYPES[dtype], count=count).reshape(shape)
+        return widen_bfloat16(array) if dtype == "BF16" else array
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return the shape of a tensor without touching its bytes."""
+        return self._places[name][1]
+
+
+def widen_bfloat16(bits: numpy.ndarray) -> numpy.ndarray:
+    """Return the float32 numbers whose upper halves are ``bits``: exact, every bfloat16 is one."""
+    return (bits.astype(numpy.uint32) << 16).view(numpy.float32)
+
+
+def _read_places(path: Path) -> dict[str, tuple[str, tuple[int, ...], int]]:
+    """Return name -> (dtype, shape, first byte), with names in the order of the file's bytes."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with path.open("rb") as file:
+            head = file.read(8)
+        with safe_open(path, framework="numpy") as opened:
+            slices = {name: opened.get_slice(name) for name in opened.offset_keys()}
+            tensors = {n: (s.get_dtype(), tuple(s.get_shape())) for n, s in slices.items()}
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: no such file") from None
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path}: expected a safetensors file: {error}") from None
+    start = 8 + struct.unpack("<Q", head)[0]
+    places = {}
+    for name, (dtype, shape) in tensors.items():
+        if dtype not in _DTYPES:
+            known = ", ".join(_DTYPES)
+            raise CheckpointError(f"{path}: {name}: expected a dtype of {known}, got {dtype}")
+        # The library has checked that the tensors follow one another without a gap.
+        places[name] = (dtype, shape, start)
+        start += math.prod(shape) * numpy.dtype(_DTYPES[dtype]).itemsize
+    return places

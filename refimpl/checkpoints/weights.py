@@ -1,0 +1,89 @@
+"""Weights as an architecture sees them: a mapping by dotted names, brought to the device on use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from refimpl.backend import Array, Backend
+from refimpl.checkpoints.folder import Tensors
+
+
+class Weights(Mapping[str, Any]):
+    """The tensors under one module path of a checkpoint, under their published names.
+
+    ``w["query"]`` is the module below (again ``Weights``), ``w["query"]["weight"]`` its array, and
+    ``w["query.weight"]`` the same array. Because the last names are the argument names of the ops,
+    a module is called by unpacking it: ``linear(x, **w["query"])``. ``w.path`` is where it stands
+    ("encoder.layer.0.attention.self"), the name under which its results are tapped.
+    """
+
+    def __init__(
+        self, arrays: Mapping[str, Array], path: str = "", tree: dict[str, Any] | None = None
+    ) -> None:
+        self._arrays = arrays
+        self._tree = nest(arrays) if tree is None else tree
+        self.path = path
+
+    def at(self, name: str) -> str:
+        """Return the full path of ``name`` below this module."""
+        return f"{self.path}.{name}" if self.path else name
+
+    def __getitem__(self, name: str) -> Any:
+        full = self.at(name)
+        if full in self._arrays:
+            return self._arrays[full]
+        tree = self._tree
+        for part in name.split("."):
+            if part not in tree:
+                raise KeyError(full)
+            tree = tree[part]
+        return Weights(self._arrays, full, tree)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tree)
+
+    def __len__(self) -> int:
+        return len(self._tree)
+
+
+def nest(names: Iterable[str]) -> dict[str, Any]:
+    """Return dotted names as nested dictionaries, empty at the leaves.
+
+    >>> nest(["dense.weight", "dense.bias", "bias"])
+    {'dense': {'weight': {}, 'bias': {}}, 'bias': {}}
+    """
+    tree: dict[str, Any] = {}
+    for name in names:
+        node = tree
+        for part in name.split("."):
+            node = node.setdefault(part, {})
+    return tree
+
+
+class DeviceTensors(Mapping[str, Array]):
+    """Checkpoint tensors as arrays of one backend and dtype, each converted when first used."""
+
+    def __init__(
+        self, tensors: Tensors, file_names: Mapping[str, str], backend: Backend, dtype: Any
+    ) -> None:
+        self._tensors = tensors
+        self._file_names = file_names
+        self._backend = backend
+        self._dtype = dtype
+        self._arrays: dict[str, Array] = {}
+
+    def __getitem__(self, name: str) -> Array:
+        file_name = self._file_names[name]
+        if file_name not in self._arrays:  # by the file's name: tied tensors are one array
+            self._arrays[file_name] = self._backend.asarray(self._tensors[file_name], self._dtype)
+        return self._arrays[file_name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._file_names
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._file_names)
+
+    def __len__(self) -> int:
+        return len(self._file_names)
