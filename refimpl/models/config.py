@@ -1,0 +1,52 @@
+"""Reading a config.json into an architecture's frozen dataclass, value by value."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from refimpl.errors import CheckpointError
+
+Config = TypeVar("Config")
+
+PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_classification")
+
+
+def parse_config(kind: type[Config], values: Mapping[str, Any], path: Path) -> Config:
+    """Make a ``kind`` (a dataclass) from the values of a config.json.
+
+    A key that the file leaves out takes the class default, which is the original's: config files
+    are written without the values that equal it. A key that ``kind`` does not know is left aside,
+    as the original does; nothing it computes can depend on it.
+
+    Raises ``CheckpointError`` naming the file, the key, what was expected and what stands there.
+    """
+    hints = typing.get_type_hints(kind)
+    known = {f.name: hints[f.name] for f in dataclasses.fields(kind) if f.name in values}  # type: ignore[arg-type]
+    for key, hint in known.items():
+        if not _fits(values[key], hint):
+            expected = getattr(hint, "__name__", None) or str(hint)
+            raise CheckpointError(f"{path}: {key}: expected {expected}, got {values[key]!r}")
+    try:
+        return kind(**{key: values[key] for key in known})
+    except ValueError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    if isinstance(hint, types.UnionType):
+        return any(_fits(value, part) for part in typing.get_args(hint))
+    hint = typing.get_origin(hint) or hint
+    if hint in (int, float) and isinstance(value, bool):
+        return False
+    return isinstance(value, (int, float) if hint is float else hint)
+
+
+def require(condition: bool, key: str, expected: str, got: Any) -> None:
+    """Raise ``ValueError`` in the form that all config errors have, unless ``condition``."""
+    if not condition:
+        raise ValueError(f"{key}: expected {expected}, got {got!r}")
