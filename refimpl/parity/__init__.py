@@ -1,0 +1,1 @@
+"""Proof that refimpl computes what the originals compute: goldens, comparison, verdicts."""

@@ -1,0 +1,96 @@
+"""Reading goldens: what an original implementation computed, with the checkpoint it ran.
+
+A case is a folder: ``config.json`` and ``model.safetensors`` in Hugging Face layout,
+``golden.safetensors`` with the inputs (``input.*``), every tap (``tap.*``) and every output
+(``output.*``) in float64, ``golden.json`` with who made them and how. ``docs/goldens.md`` has the
+whole format.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy
+
+from refimpl.checkpoints.folder import read_json
+from refimpl.checkpoints.safetensors_file import SafetensorsFile
+from refimpl.errors import CheckpointError
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Golden:
+    """One case: a checkpoint, a call of it, and what the original computed."""
+
+    name: str
+    folder: Path
+    description: dict[str, Any]  # golden.json
+    tensors: SafetensorsFile  # in float64
+
+    def part(self, prefix: str) -> dict[str, numpy.ndarray]:
+        """The tensors called ``prefix.*``, without the prefix, in golden.json's order.
+
+        ``prefix`` is "input", "tap" or "output".
+        """
+        names = self.description[f"{prefix}s"]
+        return {name: self.tensors[f"{prefix}.{name}"] for name in names}
+
+    def inputs(self) -> dict[str, Any]:
+        """The arguments of the call: arrays, and flags such as ``output_attentions``."""
+        return {**self.part("input"), **self.description["flags"]}
+
+    def changed_files(self) -> list[str]:
+        """The files of the checkpoint that are not those the golden was made with."""
+        return [f for f, digest in self.description["sha256"].items() if self._digest(f) != digest]
+
+    def _digest(self, file: str) -> str:
+        path = self.folder / file
+        return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else "missing"
+
+
+def bundled() -> Path:
+    """The folder of the goldens that come with refimpl: in the wheel, or in the checkout."""
+    package = Path(__file__).resolve().parents[1]
+    installed = package / "goldens"
+    return installed if installed.is_dir() else package.parent / "golden"
+
+
+def find_goldens(path: str | Path | None = None) -> list[Path]:
+    """Return the case folders at or under ``path``, in order of name; None is the bundled ones."""
+    root = bundled() if path is None else Path(path)
+    folders = sorted(p.parent for p in root.rglob("golden.json"))
+    if not folders:
+        raise CheckpointError(f"{root}: expected a golden case or a folder of them, found none")
+    return folders
+
+
+def case_name(folder: Path) -> str:
+    """The family and the case: "xlm_roberta/padding_left"."""
+    folder = folder.resolve()
+    return f"{folder.parent.name}/{folder.name}"
+
+
+def read_golden(folder: Path) -> Golden:
+    """Read a case; ``CheckpointError`` where its golden is missing, broken or not the one described.
+
+    That the checkpoint beside it is still the same is not required here: see ``changed_files``.
+    """
+    description = read_json(folder / "golden.json")
+    missing = {"format", "goldens", "flags", "inputs", "taps", "outputs", "sha256"} - set(
+        description
+    )
+    if missing or description["format"] != FORMAT:
+        got = f"no {', '.join(sorted(missing))}" if missing else f"format {description['format']}"
+        raise CheckpointError(f"{folder / 'golden.json'}: expected format {FORMAT}, got {got}")
+    file = description["goldens"]["float64"]
+    golden = Golden(case_name(folder), folder, description, SafetensorsFile(folder / file))
+    described = {
+        f"{kind}.{name}" for kind in ("input", "tap", "output") for name in description[f"{kind}s"]
+    }
+    if file in golden.changed_files() or set(golden.tensors) != described:
+        raise CheckpointError(f"{folder / file}: is not the file that golden.json describes")
+    return golden
