@@ -1,0 +1,90 @@
+"""Goldens on disk: whole, described, within their budget, and refused when they are not."""
+
+import json
+import shutil
+
+import numpy
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from refimpl.errors import CheckpointError
+from refimpl.parity.goldens import FORMAT, bundled, find_goldens, read_golden
+
+FOLDERS = find_goldens()
+
+
+@pytest.fixture
+def case(tmp_path):
+    return shutil.copytree(bundled() / "xlm_roberta" / "model", tmp_path / "xlm_roberta" / "model")
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda f: f.name)
+def test_a_golden_is_what_its_description_says(folder):
+    golden = read_golden(folder)
+    assert golden.changed_files() == []
+    for kind in ("input", "tap", "output"):
+        for name, x in golden.part(kind).items():
+            described = golden.description[f"{kind}s"][name]
+            assert list(x.shape) == described["shape"]
+            assert x.dtype == (
+                "float64" if described["dtype"] == "float" else described["dtype"]
+            )
+    assert golden.description["made_by"]["implementation"].startswith("transformers 4.57.6")
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda f: f.name)
+def test_the_float32_file_holds_the_same_names_in_float32(folder):
+    golden = read_golden(folder)
+    single = load_file(folder / golden.description["goldens"]["float32"])
+    assert set(single) == set(golden.tensors)
+    assert all(x.dtype in ("float32", "int64", "bool") for x in single.values())
+
+
+def test_goldens_stay_within_their_budget():
+    sizes = {f.name: sum(p.stat().st_size for p in f.iterdir()) for f in FOLDERS}
+    assert sum(sizes.values()) < 8_000_000
+    large = {name: size for name, size in sizes.items() if size > 105_000}
+    assert set(large) == {"from_text"}  # it scores a whole vocabulary
+    assert large["from_text"] < 150_000
+
+
+def test_no_tensor_of_a_golden_checkpoint_hides_a_mistake():
+    """No zero bias, no unit gain, no zero padding row, no two layers alike."""
+    for folder in FOLDERS:
+        tensors = load_file(folder / "model.safetensors")
+        for name, x in tensors.items():
+            assert numpy.all(x != 0), name
+            assert x.size == 1 or numpy.unique(x).size > 1, name
+        layers = [x.tobytes() for n, x in tensors.items() if n.endswith("query.weight")]
+        assert len(set(layers)) == len(layers)
+
+
+def test_a_golden_that_was_tampered_with_is_refused(case):
+    tensors = load_file(case / "golden.safetensors")
+    tensors["tap.pooler"] = tensors["tap.pooler"] + 1e-3
+    save_file(tensors, case / "golden.safetensors")
+    with pytest.raises(CheckpointError, match="is not the file that golden.json describes"):
+        read_golden(case)
+
+
+def test_a_changed_checkpoint_is_named_not_refused(case):
+    config = json.loads((case / "config.json").read_text())
+    (case / "config.json").write_text(json.dumps({**config, "layer_norm_eps": 1e-12}))
+    (case / "model.safetensors").unlink()
+    assert read_golden(case).changed_files() == ["config.json", "model.safetensors"]
+
+
+def test_another_format_and_a_missing_entry_are_refused(case):
+    description = json.loads((case / "golden.json").read_text())
+    (case / "golden.json").write_text(json.dumps({**description, "format": 99}))
+    with pytest.raises(CheckpointError, match=f"expected format {FORMAT}, got format 99"):
+        read_golden(case)
+    del description["taps"]
+    (case / "golden.json").write_text(json.dumps(description))
+    with pytest.raises(CheckpointError, match="got no taps"):
+        read_golden(case)
+
+
+def test_where_there_is_no_golden_there_is_an_error(tmp_path):
+    with pytest.raises(CheckpointError, match="expected a golden case or a folder of them"):
+        find_goldens(tmp_path)
