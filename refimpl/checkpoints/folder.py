@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -37,7 +38,7 @@ class Tensors(Mapping[str, numpy.ndarray]):
         return self._file_of[name].shape(name)
 
 
-def find_folder(path: str | Path) -> Path:
+def find_folder(path: str | os.PathLike[str]) -> Path:
     """Return the local folder of a checkpoint: ``path`` itself, or where a hub id is cached.
 
     A hub id (``FacebookAI/xlm-roberta-base``) is looked up, and downloaded if need be, by
@@ -93,16 +94,13 @@ def open_tensors(folder: Path) -> Tensors:
     weight_map = read_json(folder / INDEX).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise CheckpointError(f"{folder / INDEX}: expected a weight_map of tensor names to files")
-    shards = {name: _open_shard(folder, name) for name in dict.fromkeys(weight_map.values())}
+    for shard in weight_map.values():
+        if not isinstance(shard, str) or Path(shard).name != shard:
+            raise CheckpointError(
+                f"{folder / INDEX}: expected a file name in this folder, got {shard!r}"
+            )
+    shards = {shard: SafetensorsFile(folder / shard) for shard in set(weight_map.values())}
     lost = [name for name, shard in weight_map.items() if name not in shards[shard]]
     if lost:
         raise CheckpointError(f"{folder / INDEX}: not in the shard it names: {', '.join(lost)}")
     return Tensors({name: shards[shard] for name, shard in weight_map.items()})
-
-
-def _open_shard(folder: Path, name: Any) -> SafetensorsFile:
-    if not isinstance(name, str) or Path(name).name != name:
-        raise CheckpointError(
-            f"{folder / INDEX}: expected a file name in this folder, got {name!r}"
-        )
-    return SafetensorsFile(folder / name)

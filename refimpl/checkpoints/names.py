@@ -63,7 +63,8 @@ def _current_names(tensors: Tensors, rules: NameRules, *, with_head: bool) -> di
 
     The encoder alone, read from a checkpoint with a head, is what stands under its prefix.
     """
-    names = list(tensors)
+    # Of two names for one tensor the old one counts, last: so the original reads lm_head.
+    names = sorted(tensors, key=lambda n: n in rules.old_names)
     prefix = rules.base + "."
     if not with_head and any(n.startswith(prefix) for n in names):
         return {_current(n.removeprefix(prefix), rules): n for n in names if n.startswith(prefix)}

@@ -38,7 +38,10 @@ class SafetensorsFile(Mapping[str, numpy.ndarray]):
         dtype, shape, start = self._places[name]
         count = math.prod(shape)
         raw = self._bytes[start : start + count * numpy.dtype(_DTYPES[dtype]).itemsize]
-        array = numpy.frombuffer(raw, dtype=_DTYPES[dtype], count=count).reshape(shape)
+        try:
+            array = numpy.frombuffer(raw, dtype=_DTYPES[dtype], count=count).reshape(shape)
+        except ValueError as error:  # the format allows more axes, and longer, than NumPy
+            raise CheckpointError(f"{self.path}: {name}: shape {shape}: {error}") from None
         return widen_bfloat16(array) if dtype == "BF16" else array
 
     def __iter__(self) -> Iterator[str]:
@@ -54,7 +57,8 @@ class SafetensorsFile(Mapping[str, numpy.ndarray]):
 
 def widen_bfloat16(bits: numpy.ndarray) -> numpy.ndarray:
     """Return the float32 numbers whose upper halves are ``bits``: exact, every bfloat16 is one."""
-    return (bits.astype(numpy.uint32) << 16).view(numpy.float32)
+    wide = numpy.asarray(bits.astype(numpy.uint32) << 16)  # a shift makes a scalar of shape ()
+    return wide.view(numpy.float32)
 
 
 def _read_places(path: Path) -> dict[str, tuple[str, tuple[int, ...], int]]:
@@ -69,7 +73,7 @@ def _read_places(path: Path) -> dict[str, tuple[str, tuple[int, ...], int]]:
             tensors = {n: (s.get_dtype(), tuple(s.get_shape())) for n, s in slices.items()}
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such file") from None
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, ValueError) as error:  # ValueError: a NUL in the path
         raise CheckpointError(f"{path}: expected a safetensors file: {error}") from None
     start = 8 + struct.unpack("<Q", head)[0]
     places = {}

@@ -345,7 +345,7 @@ def _head_rules(head: Head, config: Any) -> NameRules:
     tied = {"lm_head.decoder.weight": f"{BASE}.embeddings.word_embeddings.weight"}
     return NameRules(
         base=BASE,
-        # The bias stands in files under either name or both, and RoBERTa's first had lm_head.weight.
+        # Files have the bias under either name, or both; RoBERTa's first had lm_head.weight.
         old_names={
             "lm_head.decoder.bias": "lm_head.bias",
             "lm_head.weight": "lm_head.decoder.weight",

@@ -61,13 +61,15 @@ def _as_array(name: str, value: Any) -> numpy.ndarray:
         raise ValueError(
             f"{name}: expected rows of one length, got a ragged list (texts need padding=True)"
         ) from None
+    if array.size == 0:
+        raise ValueError(f"{name}: expected at least one element, got shape {array.shape}")
     if array.dtype.kind not in "biuf":
         raise TypeError(f"{name}: expected numbers, got {array.dtype}")
     return array
 
 
 def _choose_form(name: str, array: numpy.ndarray, forms: tuple[Input, ...]) -> Input:
-    integers = array.dtype.kind in "biu"
+    integers = array.dtype.kind in "iu"
     for form in forms:
         if form.kind in ("mask", "real") or integers:
             return form
@@ -78,18 +80,16 @@ def _check_shape(
     name: str, array: numpy.ndarray, shapes: tuple[str, ...], sizes: dict[str, int]
 ) -> numpy.ndarray:
     """Match the array's shape with one of ``shapes`` and note the sizes of its letters."""
-    first = shapes[0].split()
-    if first[0] == "B" and len(first) > 1 and array.ndim == len(first) - 1:
-        array = array[None]
-    for shape in shapes:
-        letters = shape.split()
-        found = {**{"1": 1}, **sizes}
-        if len(letters) == array.ndim and all(
-            found.setdefault(letter, size) == size
-            for letter, size in zip(letters, array.shape, strict=True)
-        ):
-            sizes.update(found)
-            return array
+    for batched in (array, array[None]):  # as it is; as a batch of one
+        for shape in shapes:
+            letters = shape.split()
+            found = {"1": 1, **sizes}
+            if len(letters) == batched.ndim and all(
+                found.setdefault(letter, size) == size
+                for letter, size in zip(letters, batched.shape, strict=True)
+            ):
+                sizes.update(found)
+                return batched
     expected = " or ".join(_spell(shape, sizes) for shape in shapes)
     raise ValueError(f"{name}: expected shape {expected}, got {array.shape}")
 
@@ -101,8 +101,6 @@ def _spell(shape: str, sizes: Mapping[str, int]) -> str:
 
 
 def _check_values(name: str, array: numpy.ndarray, kind: str, bound: int | None) -> numpy.ndarray:
-    if array.size == 0:
-        raise ValueError(f"{name}: expected at least one element, got shape {array.shape}")
     if kind == "real":
         return array if array.dtype.kind == "f" else array.astype(numpy.float64)
     if kind == "mask":

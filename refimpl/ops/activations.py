@@ -28,10 +28,14 @@ def gelu_tanh(x: Array) -> Array:
 
     x/2 (1 + tanh(√(2/π) (x + 0.044715 x³))): an approximation of ``gelu_erf``.
 
+    float16 is computed in float32 and cast back: the cube overflows above 40.
+
     Source: Hendrycks & Gimpel 2016, section 2. Our gelu_tanh is ``"gelu_new"`` in a config, and
     fairseq's "gelu_accurate".
     """
     xp = namespace(x)
+    if xp.finfo(x.dtype).bits < 32:
+        return xp.astype(gelu_tanh(xp.astype(x, xp.float32)), x.dtype)
     inner = math.sqrt(2.0 / math.pi) * (x + 0.044715 * (x * x * x))
     return 0.5 * x * (1.0 + xp.tanh(inner))
 

@@ -9,7 +9,7 @@ from refimpl.backend import Array, namespace
 
 
 def broadcast_mask(attention_mask: Array) -> Array:
-    """(B, T) -> (B, 1, 1, T)
+    """mask (B, T) -> mask (B, 1, 1, T)
 
     Give an ``attention_mask`` of keys (B, T), or of keys for each query (B, S, T), the axes that
     broadcast against attention scores (B, H, S, T), as booleans.
@@ -22,7 +22,7 @@ def broadcast_mask(attention_mask: Array) -> Array:
 
 
 def mask_scores(scores: Array, mask: Array) -> Array:
-    """(B, H, S, T), (B, 1, 1, T) -> (B, H, S, T)
+    """(B, H, S, T), mask (B, 1, 1, T) -> (B, H, S, T)
 
     Put half the dtype's lowest finite number wherever ``mask`` is False, so that softmax gives
     exactly 0 there.

@@ -9,7 +9,9 @@ def layer_norm(x: Array, weight: Array, bias: Array, *, eps: float) -> Array:
     """(..., D), (D), (D) -> (..., D)
 
     y = (x - mean) / sqrt(var + eps) * weight + bias, with mean and variance over the last axis.
-    The variance divides by D, not by D - 1, and eps stands inside the root.
+    The variance divides by D, not by D - 1, and eps stands inside the root. float16 is computed in
+    float32 and cast back, as PyTorch does: squares of its numbers overflow or vanish, and so does
+    an eps of 1e-12.
 
     ``eps`` has no default: it is 1e-5 in the published XLM-R checkpoints and 1e-12 in XLM's.
 
@@ -17,6 +19,9 @@ def layer_norm(x: Array, weight: Array, bias: Array, *, eps: float) -> Array:
     g and bias b, and the gamma and beta of old checkpoint files.
     """
     xp = namespace(x, weight, bias)
+    if xp.finfo(x.dtype).bits < 32:
+        wide = [xp.astype(array, xp.float32) for array in (x, weight, bias)]
+        return xp.astype(layer_norm(*wide, eps=eps), x.dtype)
     centred = x - xp.mean(x, axis=-1, keepdims=True)
     variance = xp.mean(centred * centred, axis=-1, keepdims=True)
     return centred / xp.sqrt(variance + eps) * weight + bias

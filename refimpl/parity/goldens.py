@@ -75,7 +75,7 @@ def case_name(folder: Path) -> str:
 
 
 def read_golden(folder: Path) -> Golden:
-    """Read a case; ``CheckpointError`` where its golden is missing, broken or not the one described.
+    """Read a case; ``CheckpointError`` where its golden is missing or not as described.
 
     That the checkpoint beside it is still the same is not required here: see ``changed_files``.
     """

@@ -329,9 +329,9 @@ def test_path_of_a_wrong_type(path):
 
 
 def test_no_folder(tmp_path):
-    with pytest.raises(CheckpointError, match=r"gone: expected a checkpoint folder, found nothing"):
+    with pytest.raises(CheckpointError, match=r"gone: no such folder"):
         load_tokenizer(tmp_path / "gone")
-    with pytest.raises(CheckpointError, match=r"model: expected a checkpoint folder, found a file"):
+    with pytest.raises(CheckpointError, match=r"model: expected a checkpoint folder, got a file"):
         load_tokenizer(TOY / "sentencepiece.bpe.model")
     with pytest.raises(CheckpointError, match=r"sentencepiece.bpe.model: .* no such file"):
         load_tokenizer(tmp_path)
@@ -418,8 +418,8 @@ def test_settings_at_work(folder):
 @pytest.mark.parametrize(
     ("file", "content", "message"),
     [
-        ("tokenizer_config.json", "{", "is no JSON"),
-        ("tokenizer_config.json", "\udcff", "is no JSON"),
+        ("tokenizer_config.json", "{", "expected a JSON file"),
+        ("tokenizer_config.json", "\udcff", "expected a JSON file"),
         ("tokenizer_config.json", "[]", "expected a JSON object, got list"),
         (
             "tokenizer_config.json",

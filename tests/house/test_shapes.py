@@ -1,0 +1,156 @@
+"""The shape line that opens every operation's docstring is true: read, run, compared.
+
+    (B, S, D), (D) -> (B, S, D)        real arrays in, an arrow, what comes out
+    ids (...), mask (B, T) -> ()       integers, booleans; any leading axes; a single number
+
+The letters are those of docs/notation.md. Each stands for a prime of its own, D for H times K.
+"""
+
+import ast
+import inspect
+import re
+from pathlib import Path
+
+import numpy
+import pytest
+
+from refimpl import ops
+
+ROOT = Path(__file__).parents[2]
+NOTATION = (ROOT / "docs" / "notation.md").read_text(encoding="utf-8")
+LEGEND = NOTATION.partition("## The letters")[2].partition("##")[0]
+LETTERS = re.findall(r"^\| `(\w)` \|", LEGEND, re.MULTILINE)
+
+PRIMES = [2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71]
+SIZES = dict(zip(LETTERS, PRIMES, strict=False))
+SIZES["D"] = SIZES["H"] * SIZES["K"]
+
+KINDS = {"": "f", "ids ": "i", "mask ": "b"}  # what stands before a parenthesis -> dtype.kind
+ARRAY = re.compile(r"(ids |mask |)\(([^()]*)\)")
+
+# What an operation must be given besides the arrays of its line.
+OPTIONS = {
+    "cross_entropy": {"ignore_index": -100},
+    "layer_norm": {"eps": 1e-5},
+    "position_ids_from_padding": {"padding_idx": 1},
+    "position_ids_in_order": {"padding_idx": 1},
+    "scaled_dot_product_attention": {
+        "mask": numpy.ones((SIZES["B"], 1, 1, SIZES["T"]), bool),
+        "scale": 0.5,
+    },
+    "split_heads": {"heads": SIZES["H"]},
+}
+
+
+def parse(line):
+    """Return what goes in and what comes out: for each array its kind and its axes."""
+    sides = line.split(" -> ")
+    assert len(sides) == 2, f"expected one arrow: {line}"
+    for side in sides:
+        assert re.fullmatch(rf"{ARRAY.pattern}(, {ARRAY.pattern})*", side), f"cannot read: {side}"
+    return [[(KINDS[k], a.split(", ") if a else []) for k, a in ARRAY.findall(s)] for s in sides]
+
+
+def shape_of(axes, leading):
+    """Return the sizes that the axes stand for."""
+    for axis in axes:
+        assert axis in SIZES or axis in ("...", "1"), f"{axis} is not in docs/notation.md"
+    sizes = [leading if a == "..." else (1,) if a == "1" else (SIZES[a],) for a in axes]
+    return sum(sizes, ())
+
+
+def make(kind, shape):
+    """Return halves, zeros (an id in any table) or True."""
+    value, dtype = {"f": (0.5, float), "i": (0, int), "b": (True, bool)}[kind]
+    return numpy.full(shape, value, dtype)
+
+
+def check(function, options):
+    """Run ``function`` on the shapes of its first line and compare what comes out."""
+    line = function.__doc__.splitlines()[0]
+    inputs, outputs = parse(line)
+    for leading in [(), (73,), (73, 79)] if "..." in line else [()]:
+        arguments = [make(kind, shape_of(axes, leading)) for kind, axes in inputs]
+        result = function(*arguments, **options)
+        # Of a named tuple the line gives the first field.
+        results = result[:1] if isinstance(result, tuple) else (result,)
+        expected = [(kind, shape_of(axes, leading)) for kind, axes in outputs]
+        assert [(x.dtype.kind, x.shape) for x in results] == expected
+
+
+OPS = [name for name in ops.__all__ if inspect.isfunction(getattr(ops, name))]
+
+
+@pytest.mark.parametrize("name", OPS)
+def test_the_shape_line_of_an_operation_is_true(name):
+    check(getattr(ops, name), OPTIONS.get(name, {}))
+
+
+def test_every_public_function_in_ops_is_among_the_operations():
+    for path in (ROOT / "refimpl" / "ops").glob("*.py"):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
+                assert node.name in ops.__all__, f"{path.name}: {node.name}"
+
+
+def test_the_legend_has_every_letter_once_and_every_size_is_another():
+    assert "".join(sorted(LETTERS)) == "ABCDFGHIKLNOPSTV"
+    assert len(set(SIZES.values())) == len(LETTERS)
+
+
+@pytest.mark.parametrize("file", ["heads.py", "xlm_roberta.py"])
+def test_shape_lines_of_models_use_the_legend(file):
+    tree = ast.parse((ROOT / "refimpl" / "models" / file).read_text(encoding="utf-8"))
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    lines = [(ast.get_docstring(node) or "").split("\n")[0] for node in functions]
+    lines = [line for line in lines if ARRAY.match(line)]
+    assert len(lines) >= 5
+    for line in lines:
+        for side in parse(line):
+            for axis in (axis for _, axes in side for axis in axes):
+                shape_of(axis.split("*"), ())  # B*C: two axes laid into one
+
+
+# --- and a line that is wrong is found ------------------------------------------------------------
+
+
+def swapped(x):
+    """(B, S) -> (S, B)"""
+    return x
+
+
+def one_axis_too_few(x):
+    """(..., D) -> (...)"""
+    return x
+
+
+def not_integers(x):
+    """(B, S) -> ids (B, S)"""
+    return x
+
+
+def unknown_letter(x):
+    """(B, Q) -> (B, Q)"""
+    return x
+
+
+def no_arrow(x):
+    """(B, S), (B, S)"""
+    return x
+
+
+def a_sentence_first(x):
+    """Return x.
+
+    (B, S) -> (B, S)
+    """
+    return x
+
+
+@pytest.mark.parametrize(
+    "function",
+    [swapped, one_axis_too_few, not_integers, unknown_letter, no_arrow, a_sentence_first],
+)
+def test_a_wrong_line_is_found(function):
+    with pytest.raises(AssertionError):
+        check(function, {})

@@ -1,0 +1,130 @@
+"""Every operation, a row each: on the strict namespace, in every dtype, with inputs locked.
+
+array-api-strict knows the standard's names and nothing else, and its devices refuse to meet. What
+runs there in NumPy's bits uses no NumPy by accident and makes no array on the wrong device.
+"""
+
+import inspect
+
+import numpy
+import pytest
+
+from refimpl import ops
+from refimpl.backend import get_backend, to_numpy
+from tests.compare import assert_same
+
+draw = numpy.random.default_rng(0)
+
+
+def real(*shape):
+    return draw.standard_normal(shape)
+
+
+def ids(*shape, below):
+    return draw.integers(0, below, shape)
+
+
+LABELS = numpy.asarray([2, -100, 0, 1, -100])
+MASK = numpy.asarray([[1, 1, 1, 0, 0, 1, 0], [0, 0, 0, 0, 0, 0, 0]], bool)[:, None, None, :]
+QUERY_KEY_VALUE = (real(2, 3, 5, 11), real(2, 3, 7, 11), real(2, 3, 7, 11))
+
+# operation -> its calls: positional arguments, keyword arguments
+CALLS = {
+    "binary_cross_entropy_with_logits": [((real(5, 7), real(5, 7)), {})],
+    "broadcast_mask": [((ids(2, 7, below=2),), {}), ((ids(2, 5, 7, below=2),), {})],
+    "cross_entropy": [
+        ((real(5, 3), LABELS), {"ignore_index": -100}),
+        ((real(5, 3), numpy.full(5, -100)), {"ignore_index": -100}),
+    ],
+    "embedding": [((ids(2, 3, below=11), real(11, 7)), {})],
+    "erf": [((real(5, 7),), {})],
+    "gelu_erf": [((real(5, 7),), {})],
+    "gelu_tanh": [((real(5, 7),), {})],
+    "layer_norm": [((real(2, 3, 7), real(7), real(7)), {"eps": 1e-5})],
+    "linear": [((real(2, 3, 7), real(11, 7), real(11)), {}), ((real(7), real(5, 7), real(5)), {})],
+    "log_softmax": [((real(2, 3, 7),), {})],
+    "mask_scores": [((real(2, 3, 5, 7), MASK), {})],
+    "mean_squared_error": [((real(5, 7), real(5, 7)), {})],
+    "merge_heads": [((real(2, 3, 5, 7),), {})],
+    "position_ids_from_padding": [((ids(2, 13, below=3),), {"padding_idx": 1})],
+    "position_ids_in_order": [((real(2, 13, 3),), {"padding_idx": 1})],
+    "relu": [((real(5, 7),), {})],
+    "scaled_dot_product_attention": [
+        (QUERY_KEY_VALUE, {"mask": MASK, "scale": 0.3}),
+        (QUERY_KEY_VALUE, {"mask": MASK, "scale": 0.3, "head_mask": real(3)}),
+    ],
+    "silu": [((real(5, 7),), {})],
+    "softmax": [((real(2, 3, 7),), {})],
+    "split_heads": [((real(2, 3, 35),), {"heads": 5})],
+    "tanh": [((real(5, 7),), {})],
+}
+
+every_call = pytest.mark.parametrize(
+    ("name", "call"),
+    [
+        pytest.param(name, c, id=f"{name}-{i}")
+        for name, cs in CALLS.items()
+        for i, c in enumerate(cs)
+    ],
+)
+both = pytest.mark.parametrize("dtype", ["float64", "float32"])
+
+
+def prepare(x, dtype, convert):
+    """Return ``x`` with each array in it converted, real ones in ``dtype``."""
+    if isinstance(x, tuple):
+        return tuple(prepare(part, dtype, convert) for part in x)
+    if isinstance(x, dict):
+        return {key: prepare(value, dtype, convert) for key, value in x.items()}
+    if not isinstance(x, numpy.ndarray):
+        return x
+    return convert(x.astype(dtype) if x.dtype.kind == "f" else x)
+
+
+def run(name, call, dtype, convert=lambda x: x):
+    """Run a call and return all its results."""
+    arguments, options = prepare(call, dtype, convert)
+    result = getattr(ops, name)(*arguments, **options)
+    return result if isinstance(result, tuple) else (result,)
+
+
+def test_every_operation_has_a_row():
+    functions = {name for name in ops.__all__ if inspect.isfunction(getattr(ops, name))}
+    assert set(CALLS) == functions
+    assert set(ops.__all__) - functions == {"ACTIVATIONS", "Attention"}
+
+
+@every_call
+@both
+@pytest.mark.parametrize("where", ["strict", "strict:device1"])
+def test_the_strict_namespace_gives_the_bits_of_numpy(name, call, dtype, where):
+    backend = get_backend(where)
+    for strict, plain in zip(
+        run(name, call, dtype, backend.asarray), run(name, call, dtype), strict=True
+    ):
+        assert strict.device == backend.device
+        assert_same(to_numpy(strict), plain)
+
+
+@every_call
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16"])
+def test_real_numbers_come_out_in_the_dtype_they_went_in(name, call, dtype):
+    taken = []
+    results = run(name, call, dtype, lambda x: taken.append(x) or x)
+    if any(x.dtype.kind == "f" for x in taken):
+        assert {x.dtype.name for x in results if x.dtype.kind == "f"} <= {dtype}
+
+
+@every_call
+def test_inputs_are_not_written_to(name, call):
+    taken = []
+
+    def lock(x):
+        x = x.copy()
+        taken.append((x, x.tobytes()))
+        x.flags.writeable = False
+        return x
+
+    run(name, call, "float64", lock)
+    assert taken
+    assert all(x.tobytes() == before for x, before in taken)
