@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy
 
@@ -20,7 +20,7 @@ class Tokenizer(Protocol):
     def encode(self, text: str) -> list[int]:
         """Return the ids of a text, special tokens included."""
 
-    def convert_ids_to_tokens(self, ids: int) -> str:
+    def convert_ids_to_tokens(self, ids: int) -> Any:
         """Return the piece of the vocabulary with this id."""
 
     def decode(self, ids: list[int]) -> str:

@@ -18,8 +18,8 @@ ENGINES = ("library",)
 def load_tokenizer(path: str | os.PathLike[str], engine: str | None = None) -> XLMRobertaTokenizer:
     """Read the tokenizer of a checkpoint folder in Hugging Face layout.
 
-    Arguments: ``path``, a folder that holds ``sentencepiece.bpe.model``, or a hub id; ``engine``, what cuts
-    text into pieces: "library" (the sentencepiece library) or None, which takes it.
+    Arguments: ``path``, a folder that holds ``sentencepiece.bpe.model``, or a hub id; ``engine``,
+    what cuts text into pieces: "library" (the sentencepiece library) or None, which takes it.
 
     ``tokenizer_config.json``, ``special_tokens_map.json`` and ``added_tokens.json`` may lie beside
     it. ``model_max_length`` and ``padding_side`` are taken over; settings that would change ids

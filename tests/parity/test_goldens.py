@@ -26,9 +26,7 @@ def test_a_golden_is_what_its_description_says(folder):
         for name, x in golden.part(kind).items():
             described = golden.description[f"{kind}s"][name]
             assert list(x.shape) == described["shape"]
-            assert x.dtype == (
-                "float64" if described["dtype"] == "float" else described["dtype"]
-            )
+            assert x.dtype == ("float64" if described["dtype"] == "float" else described["dtype"])
     assert golden.description["made_by"]["implementation"].startswith("transformers 4.57.6")
 
 
