@@ -196,7 +196,12 @@ def _is_per_text(name: str) -> bool:
 
 
 def _merge_choices(x: Array) -> Array:
-    """(B, C, ...) -> (B*C, ...)"""
+    """(B, C, ...) -> (B*C, ...)
+
+    One row for all texts (1, S) stays.
+    """
+    if x.ndim == 2:
+        return x
     return namespace(x).reshape(x, (x.shape[0] * x.shape[1], *x.shape[2:]))
 
 

@@ -140,7 +140,8 @@ def embeddings(
     elif position_ids is None:
         position_ids = ops.position_ids_in_order(words, padding_idx=config.pad_token_id)
     if token_type_ids is None:
-        token_type_ids = namespace(position_ids).zeros_like(position_ids)
+        xp = namespace(words)
+        token_type_ids = xp.zeros_like(words[:, :, 0], dtype=xp.int64)
 
     types = ops.embedding(token_type_ids, **w["token_type_embeddings"])
     x = words + tap(w.at("token_type_embeddings"), types)

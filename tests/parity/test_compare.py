@@ -29,7 +29,7 @@ def test_equal_ids_are_ok():
 
 
 def test_an_id_that_is_off_by_one_differs_however_large_it_is():
-    verdict = compare_exact("ids", IDS + [[1, 0], [0, 0]], IDS)
+    verdict = compare_exact("ids", IDS + numpy.array([[1, 0], [0, 0]]), IDS)
     assert verdict.status == DIFF
     assert verdict.note == "1 of 4 differ, first at (0, 0): expected 250001, got 250002"
 
@@ -47,7 +47,7 @@ def test_each_comparator_refuses_the_other_kind():
 
 
 def test_error_is_measured_by_the_largest_element():
-    off = TRUTH + [[0.0, 0.0], [0.0, 0.004]]
+    off = TRUTH + numpy.array([[0.0, 0.0], [0.0, 0.004]])
     assert compare_floats("x", off, TRUTH, 0.001, "float64").status == OK
     verdict = compare_floats("x", off, TRUTH, 0.0004, "float64")
     assert verdict.status == DIFF
@@ -86,5 +86,7 @@ def test_share_of_a_tolerance_of_zero():
 def test_error_is_zero_for_the_truth_and_grows_with_the_distance(truth, factor):
     assert relative_error(truth, truth) == 0.0
     largest = abs(truth).max()
-    moved = truth + [factor * largest, 0, 0, 0, 0]  # exact: small integers and powers of two
+    moved = truth + numpy.array(
+        [factor * largest, 0, 0, 0, 0]
+    )  # exact: small integers and powers of two
     assert relative_error(moved, truth) == factor

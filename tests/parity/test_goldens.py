@@ -61,7 +61,7 @@ def test_a_golden_that_was_tampered_with_is_refused(case):
     tensors = load_file(case / "golden.safetensors")
     tensors["tap.pooler"] = tensors["tap.pooler"] + 1e-3
     save_file(tensors, case / "golden.safetensors")
-    with pytest.raises(CheckpointError, match="is not the file that golden.json describes"):
+    with pytest.raises(CheckpointError, match="is not the file that"):
         read_golden(case)
 
 

@@ -34,7 +34,7 @@ def test_every_float_of_every_golden_has_a_row(dtype):
 
 
 def test_what_was_not_measured_has_no_tolerance():
-    with pytest.raises(ValueError, match="no tolerance was measured for .*entropy in float32"):
+    with pytest.raises(ValueError, match=r"no tolerance was measured for .*entropy in float32"):
         tolerance("float32", "encoder.layer.0.entropy")
     with pytest.raises(ValueError, match="no tolerance was measured for query in bfloat16"):
         tolerance("bfloat16", "query")
