@@ -15,6 +15,7 @@ Run ``python tools/fit_erf.py`` (about a second); the output stands in erf.py as
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import reduce
 from typing import NamedTuple
 
 from mpmath import mp, mpf
@@ -53,11 +54,16 @@ def remez(
             for k, i in enumerate(chosen)
         ]
         *p, level = mp.lu_solve(mp.matrix(rows), mp.matrix([fs[i] for i in chosen]))
-        errors = [w * (y - mp.polyval(p, x)) for x, y, w in zip(xs, fs, ws, strict=True)]
+        errors = [w * (y - horner(p, x)) for x, y, w in zip(xs, fs, ws, strict=True)]
         extrema = alternating_extrema(errors, degree + 2)
         if extrema == chosen:
             return p, abs(level)
         chosen = extrema
+
+
+def horner(coefficients: list[mpf], x: mpf) -> mpf:
+    """Return the polynomial's value at x, highest power first."""
+    return reduce(lambda value, coefficient: value * x + coefficient, coefficients)
 
 
 def alternating_extrema(errors: list[mpf], count: int) -> list[int]:
