@@ -134,6 +134,26 @@ def arange(n: int, *, like: Array) -> Array:
     return xp.arange(n, dtype=xp.int64, device=like.device)
 
 
+def ids_beside(ids: numpy.ndarray, x: Array) -> Array:
+    """Bring integers from the host to the device of ``x``."""
+    xp = namespace(x)
+    if xp.__name__ == "cupy":
+        with x.device:
+            return xp.asarray(ids)
+    return xp.asarray(ids, device=x.device)
+
+
+def descending_order(x: Array) -> Array:
+    """(..., N) -> ids (..., N): the places of the last axis, largest first, equals in order.
+
+    Here because the namespaces spell a stable sort differently.
+    """
+    xp = namespace(x)
+    if hasattr(xp, "__array_namespace_info__") and xp is not numpy:
+        return xp.argsort(-x, axis=-1, stable=True)
+    return xp.argsort(-x, axis=-1, kind="stable")
+
+
 def to_numpy(x: Any) -> numpy.ndarray:
     """Bring an array of any backend (or a list) home as a NumPy array."""
     module = type(x).__module__.partition(".")[0]

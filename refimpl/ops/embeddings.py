@@ -19,11 +19,11 @@ def embedding(ids: Array, weight: Array) -> Array:
     return xp.reshape(rows, (*ids.shape, weight.shape[1]))
 
 
-def position_ids_from_padding(input_ids: Array, *, padding_idx: int) -> Array:
+def position_ids_from_padding(input_ids: Array, *, padding_idx: int, past: int = 0) -> Array:
     """ids (B, S) -> ids (B, S)
 
     Number the tokens of each row from ``padding_idx + 1`` on, passing over padding wherever it
-    stands; padding itself gets ``padding_idx``.
+    stands; padding itself gets ``padding_idx``. ``past`` tokens were numbered in earlier calls.
 
     With padding_idx 1, ``[[5, 6, 1]] -> [[2, 3, 1]]`` and ``[[1, 5, 6]] -> [[1, 2, 3]]``: a
     table of 514 positions serves 512 tokens.
@@ -32,18 +32,20 @@ def position_ids_from_padding(input_ids: Array, *, padding_idx: int) -> Array:
     """
     xp = namespace(input_ids)
     is_token = xp.astype(input_ids != padding_idx, input_ids.dtype)
-    return xp.cumulative_sum(is_token, axis=1, dtype=input_ids.dtype) * is_token + padding_idx
+    count = xp.cumulative_sum(is_token, axis=1, dtype=input_ids.dtype) + past
+    return count * is_token + padding_idx
 
 
-def position_ids_in_order(inputs_embeds: Array, *, padding_idx: int) -> Array:
+def position_ids_in_order(inputs_embeds: Array, *, padding_idx: int, past: int = 0) -> Array:
     """(B, S, D) -> ids (B, S)
 
     Number all places of each row from ``padding_idx + 1`` on: nobody can tell padding from tokens
-    once they are vectors. Only the shape and the device of ``inputs_embeds`` are used.
+    once they are vectors. Only the shape and the device of ``inputs_embeds`` are used. ``past``
+    tokens were numbered in earlier calls (the original forgets them here).
 
     Source: ``create_position_ids_from_inputs_embeds`` of transformers.
     """
     xp = namespace(inputs_embeds)
     batch, length, _ = inputs_embeds.shape
-    row = arange(length, like=inputs_embeds) + padding_idx + 1
+    row = arange(length, like=inputs_embeds) + padding_idx + 1 + past
     return xp.broadcast_to(row, (batch, length))

@@ -5,15 +5,17 @@ from __future__ import annotations
 from refimpl.backend import Array, namespace
 
 
-def linear(x: Array, weight: Array, bias: Array) -> Array:
+def linear(x: Array, weight: Array, bias: Array | None = None) -> Array:
     """(..., I), (O, I), (O) -> (..., O)
 
-    y = x Wᵀ + b. The weight lies as published, one row per output feature.
+    y = x Wᵀ + b, or without b. The weight lies as published, one row per output feature.
 
     Source: ``torch.nn.Linear``. Differs: TensorFlow and JAX store the transposed kernel (I, O).
     """
-    xp = namespace(x, weight, bias)
+    xp = namespace(x, weight)
     # One product of two matrices: as a stack of B small ones it would be slower.
     rows = xp.reshape(x, (-1, x.shape[-1]))
-    y = xp.matmul(rows, xp.matrix_transpose(weight)) + bias
+    y = xp.matmul(rows, xp.matrix_transpose(weight))
+    if bias is not None:
+        y = y + bias
     return xp.reshape(y, (*x.shape[:-1], weight.shape[0]))

@@ -6,22 +6,32 @@ from refimpl.backend import Array, namespace
 from refimpl.ops.norms import log_softmax
 
 
-def cross_entropy(logits: Array, labels: Array, *, ignore_index: int) -> Array:
+def negative_log_likelihood(log_probs: Array, labels: Array, *, ignore_index: int) -> Array:
     """(N, C), ids (N) -> ()
 
-    Mean of -log softmax(logits)[label] over the rows whose label is not ``ignore_index`` (-100 in
-    this family). NaN where every row is ignored, a mean of nothing, as in the original.
+    Mean of -log_probs[label] over the rows whose label is not ``ignore_index`` (-100 in this
+    family). NaN where every row is ignored, a mean of nothing, as in the original.
 
-    Source: ``torch.nn.CrossEntropyLoss``.
+    Source: ``torch.nn.NLLLoss``.
     """
-    xp = namespace(logits, labels)
+    xp = namespace(log_probs, labels)
     counts = labels != ignore_index
     # An ignored label may be no class at all; class 0 stands in, and its row is not summed.
     picked = xp.where(counts, labels, xp.zeros_like(labels))
-    rows = -xp.take_along_axis(log_softmax(logits), picked[:, None], axis=1)[:, 0]
+    rows = -xp.take_along_axis(log_probs, picked[:, None], axis=1)[:, 0]
     total = xp.sum(xp.where(counts, rows, xp.zeros_like(rows)))
-    number = xp.sum(xp.astype(counts, logits.dtype))
+    number = xp.sum(xp.astype(counts, log_probs.dtype))
     return xp.where(number > 0, total / xp.maximum(number, 1.0), xp.nan)
+
+
+def cross_entropy(logits: Array, labels: Array, *, ignore_index: int) -> Array:
+    """(N, C), ids (N) -> ()
+
+    Mean of -log softmax(logits)[label]: see :func:`negative_log_likelihood`.
+
+    Source: ``torch.nn.CrossEntropyLoss``.
+    """
+    return negative_log_likelihood(log_softmax(logits), labels, ignore_index=ignore_index)
 
 
 def mean_squared_error(x: Array, target: Array) -> Array:

@@ -5,7 +5,7 @@ Masks stay boolean until the one place where they meet the scores, :func:`mask_s
 
 from __future__ import annotations
 
-from refimpl.backend import Array, namespace
+from refimpl.backend import Array, arange, namespace
 
 
 def broadcast_mask(attention_mask: Array) -> Array:
@@ -19,6 +19,46 @@ def broadcast_mask(attention_mask: Array) -> Array:
     xp = namespace(attention_mask)
     allowed = xp.astype(attention_mask, xp.bool)
     return allowed[:, None, None, :] if allowed.ndim == 2 else allowed[:, None, :, :]
+
+
+def causal_mask(queries: int, keys: int, *, like: Array) -> Array:
+    """-> mask (S, T)
+
+    Let each of S queries look at itself and what stands before it among T keys. The queries are
+    the last S of the T places, as they are when earlier keys come from a cache.
+    """
+    place = arange(keys, like=like)
+    return place[None, :] <= place[keys - queries :, None]
+
+
+def length_mask(lengths: Array, *, places: int) -> Array:
+    """ids (B) -> mask (B, S)
+
+    Let the first ``lengths[i]`` of ``places`` places of row i be looked at.
+
+    Source: ``get_masks`` of XLM.
+    """
+    return arange(places, like=lengths)[None, :] < lengths[:, None]
+
+
+def attention_mask_for(x: Array, attention_mask: Array | None, *, past: int, causal: bool) -> Array:
+    """(B, S, D), mask (B, T) -> mask (B, 1, S, T)
+
+    The mask that broadcasts against the attention scores of S queries ``x``, which ``past`` earlier
+    tokens precede. None lets everything be looked at. A ``causal`` model looks only back, unless
+    the mask (B, S, T) already says for each query what it may look at.
+
+    Source: ``get_extended_attention_mask`` of transformers.
+    """
+    xp = namespace(x)
+    length = x.shape[1]
+    if attention_mask is None:
+        some = xp.ones_like(x[:, :1, 0], dtype=xp.bool)
+        attention_mask = xp.broadcast_to(some, (x.shape[0], past + length))
+    mask = broadcast_mask(attention_mask)
+    if causal and attention_mask.ndim == 2:
+        mask = mask & causal_mask(length, past + length, like=x)[None, None, :, :]
+    return mask
 
 
 def mask_scores(scores: Array, mask: Array) -> Array:

@@ -38,6 +38,19 @@ def softmax(x: Array) -> Array:
     return e / xp.sum(e, axis=-1, keepdims=True)
 
 
+def softmax_float32(x: Array) -> Array:
+    """(..., N) -> (..., N)
+
+    :func:`softmax` computed in float32 where the dtype is narrower, and cast back.
+
+    Source: XLM's attention. (There float64 is cast down to float32 too; here it stays as it is.)
+    """
+    xp = namespace(x)
+    if xp.finfo(x.dtype).bits >= 32:
+        return softmax(x)
+    return xp.astype(softmax(xp.astype(x, xp.float32)), x.dtype)
+
+
 def log_softmax(x: Array) -> Array:
     """(..., N) -> (..., N)
 
