@@ -26,9 +26,11 @@ def parse_config(kind: type[Config], values: Mapping[str, Any], path: Path) -> C
     Raises ``CheckpointError`` naming the file, the key, what was expected and what stands there.
     """
     hints = typing.get_type_hints(kind)
+    other_names = getattr(kind, "OTHER_NAMES", {})
+    values = {**values, **{other_names[key]: x for key, x in values.items() if key in other_names}}
     known = {f.name: hints[f.name] for f in dataclasses.fields(kind) if f.name in values}  # type: ignore[arg-type]
     for key, hint in known.items():
-        if not _fits(values[key], hint):
+        if not fits(values[key], hint):
             expected = getattr(hint, "__name__", None) or str(hint)
             raise CheckpointError(f"{path}: {key}: expected {expected}, got {values[key]!r}")
     try:
@@ -37,13 +39,21 @@ def parse_config(kind: type[Config], values: Mapping[str, Any], path: Path) -> C
         raise CheckpointError(f"{path}: {error}") from None
 
 
-def _fits(value: Any, hint: Any) -> bool:
+def fits(value: Any, hint: Any) -> bool:
+    """Say whether a value is of the type that an annotation names, its elements too."""
+    if hint is Any:
+        return True
+    parts = typing.get_args(hint)
     if isinstance(hint, types.UnionType):
-        return any(_fits(value, part) for part in typing.get_args(hint))
+        return any(fits(value, part) for part in parts)
     hint = typing.get_origin(hint) or hint
     if hint in (int, float) and isinstance(value, bool):
         return False
-    return isinstance(value, (int, float) if hint is float else hint)
+    if not isinstance(value, (int, float) if hint is float else hint):
+        return False
+    inside = value.values() if isinstance(value, Mapping) else value  # keys of JSON are strings
+    of_inside = {Mapping: parts[1:], list: parts}.get(hint, ())
+    return not of_inside or all(fits(x, of_inside[0]) for x in inside)
 
 
 def require(condition: bool, key: str, expected: str, got: Any) -> None:

@@ -1,24 +1,21 @@
 """The heads that XLM-RoBERTa, XLM-RoBERTa-XL and X-MOD share: from hidden states to answers.
 
 First the modules, weights and hidden states in, scores out; then the losses; then the published
-classes, each an encoder with a head; last the table that joins them.
+classes, each an encoder with a head; last their table.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import replace
-from functools import partial
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 from refimpl import ops
 from refimpl.backend import Array, namespace
-from refimpl.checkpoints.names import NameRules, Shape
 from refimpl.checkpoints.weights import Weights
-from refimpl.models.architecture import Architecture, Encoder, layer_norm_shapes, linear_shapes
+from refimpl.models.architecture import Head, Shapes, layer_norm_shapes, linear_shapes
 from refimpl.models.inputs import IGNORE_INDEX, Input, Inputs
 from refimpl.models.outputs import (
-    BaseModelOutput,
+    CausalLMOutput,
     MaskedLMOutput,
     MultipleChoiceModelOutput,
     QuestionAnsweringModelOutput,
@@ -27,8 +24,7 @@ from refimpl.models.outputs import (
 )
 from refimpl.taps import tap
 
-Encode = Callable[..., BaseModelOutput]  # an encoder's forward pass
-BASE = "roberta"  # the prefix under which every class with a head keeps its encoder
+Encode = Callable[..., Any]  # an encoder's forward pass
 
 
 # --- modules --------------------------------------------------------------------------------------
@@ -132,17 +128,40 @@ def for_masked_lm(
     encode: Encode, w: Weights, config: Any, *, labels: Array | None = None, **inputs: Any
 ) -> MaskedLMOutput:
     """ids (B, S) -> (B, S, V)"""
-    encoded = encode(w[BASE], config, **inputs)
+    encoded = encode(w, config, **inputs)
     logits = lm_head(w["lm_head"], encoded.last_hidden_state, eps=config.layer_norm_eps)
     loss = None if labels is None else label_loss(logits, labels)
     return MaskedLMOutput(loss, logits, encoded.hidden_states, encoded.attentions)
+
+
+def for_causal_lm(
+    encode: Encode, w: Weights, config: Any, *, labels: Array | None = None, **inputs: Any
+) -> CausalLMOutput:
+    """ids (B, S) -> (B, S, V)
+
+    Scores of the next token at every place. The loss compares the scores at each place with the
+    label of the place after it.
+    """
+    if labels is not None:
+        inputs["use_cache"] = False
+    encoded = encode(w, config, **inputs)
+    logits = lm_head(w["lm_head"], encoded.last_hidden_state, eps=config.layer_norm_eps)
+    loss = None if labels is None else label_loss(logits[:, :-1, :], labels[:, 1:])
+    return CausalLMOutput(
+        loss,
+        logits,
+        encoded.past_key_values,
+        encoded.hidden_states,
+        encoded.attentions,
+        encoded.cross_attentions,
+    )
 
 
 def for_sequence_classification(
     encode: Encode, w: Weights, config: Any, *, labels: Array | None = None, **inputs: Any
 ) -> SequenceClassifierOutput:
     """ids (B, S) -> (B, N)"""
-    encoded = encode(w[BASE], config, **inputs)
+    encoded = encode(w, config, **inputs)
     logits = classification_head(w["classifier"], encoded.last_hidden_state)
     loss = None
     if labels is not None:
@@ -168,10 +187,15 @@ def for_token_classification(
     encode: Encode, w: Weights, config: Any, *, labels: Array | None = None, **inputs: Any
 ) -> TokenClassifierOutput:
     """ids (B, S) -> (B, S, N)"""
-    encoded = encode(w[BASE], config, **inputs)
+    encoded = encode(w, config, **inputs)
     logits = linear_head(w["classifier"], encoded.last_hidden_state)
     loss = None if labels is None else label_loss(logits, labels)
     return TokenClassifierOutput(loss, logits, encoded.hidden_states, encoded.attentions)
+
+
+# Arguments that hold one value, or one row of values, for each text.
+PER_TEXT = ("input_ids", "inputs_embeds", "attention_mask", "token_type_ids", "position_ids",
+            "langs", "lengths", "lang_ids")  # fmt: skip
 
 
 def for_multiple_choice(
@@ -181,27 +205,27 @@ def for_multiple_choice(
 
     Every choice is a text of its own; hidden states and attentions have B x C rows.
     """
-    per_text = [x for name, x in inputs.items() if name in ("input_ids", "inputs_embeds")]
-    batch, choices = per_text[0].shape[:2]
-    flat = {name: _merge_choices(x) if _is_per_text(name) else x for name, x in inputs.items()}
-    encoded = encode(w[BASE], config, **flat)
+    texts = inputs["input_ids"] if "input_ids" in inputs else inputs["inputs_embeds"]
+    batch, choices = texts.shape[:2]
+    encoded = encode(w, config, **merge_inputs(inputs))
     scores = linear_head(w["classifier"], encoded.pooler_output)
     logits = namespace(scores).reshape(scores, (batch, choices))
     loss = None if labels is None else label_loss(logits, labels)
     return MultipleChoiceModelOutput(loss, logits, encoded.hidden_states, encoded.attentions)
 
 
-def _is_per_text(name: str) -> bool:
-    return name not in ("head_mask", "output_hidden_states", "output_attentions")
+def merge_inputs(inputs: dict[str, Any]) -> dict[str, Any]:
+    """Let every choice be a text: (B, C, ...) becomes (B*C, ...) where there is a row for each.
 
-
-def _merge_choices(x: Array) -> Array:
-    """(B, C, ...) -> (B*C, ...)
-
-    One row for all texts (1, S) stays.
+    One row of positions (1, S) serves all texts as it is.
     """
-    if x.ndim == 2:
-        return x
+    return {
+        name: x if name not in PER_TEXT or (name == "position_ids" and x.ndim == 2) else _merge(x)
+        for name, x in inputs.items()
+    }
+
+
+def _merge(x: Array) -> Array:
     return namespace(x).reshape(x, (x.shape[0] * x.shape[1], *x.shape[2:]))
 
 
@@ -215,7 +239,7 @@ def for_question_answering(
     **inputs: Any,
 ) -> QuestionAnsweringModelOutput:
     """ids (B, S) -> (B, S), (B, S)"""
-    encoded = encode(w[BASE], config, **inputs)
+    encoded = encode(w, config, **inputs)
     logits = linear_head(w["qa_outputs"], encoded.last_hidden_state)
     start_logits, end_logits = logits[:, :, 0], logits[:, :, 1]
     loss = None
@@ -226,19 +250,11 @@ def for_question_answering(
     )
 
 
-# --- an encoder and its heads ---------------------------------------------------------------------
+# --- the table ------------------------------------------------------------------------------------
 
 
-class Head(NamedTuple):
-    """What one class adds to its encoder."""
-
-    parameters: Callable[[Any], dict[str, Shape]]
-    inputs: Callable[[Any], Inputs]
-    forward: Callable[..., Any]
-    pooler: bool = False  # the class's encoder has a pooler
-
-
-def _lm_head_shapes(config: Any) -> dict[str, Shape]:
+def lm_head_shapes(config: Any) -> Shapes:
+    """The tensors of :func:`lm_head`."""
     D, V = config.hidden_size, config.vocab_size
     return {
         **linear_shapes("lm_head.dense", D, D),
@@ -248,14 +264,20 @@ def _lm_head_shapes(config: Any) -> dict[str, Shape]:
     }
 
 
-def _classification_head_shapes(config: Any) -> dict[str, Shape]:
+def pooler_shapes(config: Any) -> Shapes:
+    """The tensors of :func:`pooler`."""
+    return linear_shapes("pooler.dense", config.hidden_size, config.hidden_size)
+
+
+def _classification_head_shapes(config: Any) -> Shapes:
     return {
         **linear_shapes("classifier.dense", config.hidden_size, config.hidden_size),
         **linear_shapes("classifier.out_proj", config.labels, config.hidden_size),
     }
 
 
-def _sequence_labels(config: Any) -> Inputs:
+def sequence_labels(config: Any) -> Inputs:
+    """The labels that sequence classification takes, by problem type."""
     classes = Input("labels", ("B",), below=config.labels)
     reals = Input("real", ("B", "B N") if config.labels == 1 else ("B N",))
     forms = {
@@ -267,121 +289,74 @@ def _sequence_labels(config: Any) -> Inputs:
     return {"labels": forms[config.problem_type]}
 
 
+def token_labels(config: Any) -> Inputs:
+    """The labels of token classification."""
+    return {"labels": (Input("labels", ("B S",), below=config.labels),)}
+
+
+def word_labels(config: Any) -> Inputs:
+    """The labels of language modelling."""
+    return {"labels": (Input("labels", ("B S",), below=config.vocab_size),)}
+
+
+def choice_labels(config: Any) -> Inputs:
+    """The labels of multiple choice."""
+    return {"labels": (Input("labels", ("B",), below="C"),)}
+
+
+def span_labels(config: Any) -> Inputs:
+    """The labels of question answering: first and last place of the answer."""
+    places = (Input("integers", ("B", "B 1")),)
+    return {"start_positions": places, "end_positions": places}
+
+
+def _tied_words(config: Any) -> dict[str, str]:
+    words = "roberta.embeddings.word_embeddings.weight"
+    return {"lm_head.decoder.weight": words} if config.tie_word_embeddings else {}
+
+
+# The bias stands in files under either name or both, and RoBERTa's first had lm_head.weight.
+_OLD_LM_NAMES = {
+    "lm_head.decoder.bias": "lm_head.bias",
+    "lm_head.weight": "lm_head.decoder.weight",
+}
+
 HEADS: dict[str, Head] = {
     "ForMaskedLM": Head(
-        parameters=_lm_head_shapes,
-        inputs=lambda config: {"labels": (Input("labels", ("B S",), below=config.vocab_size),)},
+        parameters=lm_head_shapes,
+        inputs=word_labels,
         forward=for_masked_lm,
+        old_names=_OLD_LM_NAMES,
+        ties=_tied_words,
+    ),
+    "ForCausalLM": Head(
+        parameters=lm_head_shapes,
+        inputs=word_labels,
+        forward=for_causal_lm,
+        old_names=_OLD_LM_NAMES,
+        ties=_tied_words,
     ),
     "ForSequenceClassification": Head(
         parameters=_classification_head_shapes,
-        inputs=_sequence_labels,
+        inputs=sequence_labels,
         forward=for_sequence_classification,
     ),
     "ForTokenClassification": Head(
         parameters=lambda config: linear_shapes("classifier", config.labels, config.hidden_size),
-        inputs=lambda config: {"labels": (Input("labels", ("B S",), below=config.labels),)},
+        inputs=token_labels,
         forward=for_token_classification,
     ),
     "ForMultipleChoice": Head(
         parameters=lambda config: linear_shapes("classifier", 1, config.hidden_size),
-        inputs=lambda config: {"labels": (Input("labels", ("B",), below="C"),)},
+        inputs=choice_labels,
         forward=for_multiple_choice,
+        refuses=("encoder_hidden_states", "encoder_attention_mask"),
         pooler=True,
+        per_choice=True,
     ),
     "ForQuestionAnswering": Head(
         parameters=lambda config: linear_shapes("qa_outputs", 2, config.hidden_size),
-        inputs=lambda config: {
-            "start_positions": (Input("integers", ("B", "B 1")),),
-            "end_positions": (Input("integers", ("B", "B 1")),),
-        },
+        inputs=span_labels,
         forward=for_question_answering,
     ),
 }
-
-
-def with_heads(family: str, encoder: Encoder, names: Iterable[str]) -> dict[str, Architecture]:
-    """Return the published classes of a family: the encoder alone, and with each head of ``names``.
-
-    ``with_heads("XLMRoberta", ...)`` has the keys "XLMRobertaModel", "XLMRobertaForMaskedLM", ...
-    """
-    classes = {f"{family}Model": _encoder_alone(encoder)}
-    return classes | {family + name: _with_head(encoder, HEADS[name]) for name in names}
-
-
-def _encoder_alone(encoder: Encoder) -> Architecture:
-    """The encoder and its pooler. A file that was saved without a pooler loads, and has none."""
-    return Architecture(
-        config=encoder.config,
-        parameters=lambda config: encoder.parameters(config) | _pooler_shapes(config, "pooler"),
-        rules=lambda _: NameRules(base=BASE, buffers=_buffers(""), optional=("pooler",)),
-        inputs=encoder.inputs,
-        sizes=_sizes,
-        check=encoder.check,
-        forward=encoder.forward,
-    )
-
-
-def _with_head(encoder: Encoder, head: Head) -> Architecture:
-    def parameters(config: Any) -> dict[str, Shape]:
-        shapes = {f"{BASE}.{n}": shape for n, shape in encoder.parameters(config).items()}
-        if head.pooler:
-            shapes |= _pooler_shapes(config, f"{BASE}.pooler")
-        return shapes | head.parameters(config)
-
-    def inputs(config: Any) -> Inputs:
-        of_encoder = encoder.inputs(config)
-        if head.forward is for_multiple_choice:
-            of_encoder = {name: _per_choice(forms) for name, forms in of_encoder.items()}
-        return {**of_encoder, **head.inputs(config)}
-
-    return Architecture(
-        config=encoder.config,
-        parameters=parameters,
-        rules=partial(_head_rules, head),
-        inputs=inputs,
-        sizes=_sizes,
-        check=encoder.check,
-        forward=partial(head.forward, encoder.forward),
-    )
-
-
-def _head_rules(head: Head, config: Any) -> NameRules:
-    tied = {"lm_head.decoder.weight": f"{BASE}.embeddings.word_embeddings.weight"}
-    return NameRules(
-        base=BASE,
-        # Files have the bias under either name, or both; RoBERTa's first had lm_head.weight.
-        old_names={
-            "lm_head.decoder.bias": "lm_head.bias",
-            "lm_head.weight": "lm_head.decoder.weight",
-        },
-        ties=tied if config.tie_word_embeddings else {},
-        buffers=_buffers(f"{BASE}."),
-        # The published masked-LM files hold a pooler that the class does not have.
-        unused=() if head.pooler else (f"{BASE}.pooler",),
-    )
-
-
-def _pooler_shapes(config: Any, name: str) -> dict[str, Shape]:
-    return linear_shapes(f"{name}.dense", config.hidden_size, config.hidden_size)
-
-
-def _buffers(prefix: str) -> tuple[str, ...]:
-    return (f"{prefix}embeddings.position_ids", f"{prefix}embeddings.token_type_ids")
-
-
-def _sizes(config: Any) -> dict[str, int]:
-    return {
-        "D": config.hidden_size,
-        "H": config.num_attention_heads,
-        "L": config.num_hidden_layers,
-        "N": config.labels,
-    }
-
-
-def _per_choice(forms: tuple[Input, ...]) -> tuple[Input, ...]:
-    """The forms of an input whose texts are choices: (B, S) becomes (B, C, S)."""
-    return tuple(
-        replace(form, shapes=tuple(s.replace("B S", "B C S") for s in form.shapes if s != "B S S"))
-        for form in forms
-    )

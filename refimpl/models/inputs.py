@@ -36,12 +36,13 @@ Inputs = Mapping[str, tuple[Input, ...]]  # argument -> its forms; the first who
 
 
 def check_inputs(
-    values: Mapping[str, Any], inputs: Inputs, sizes: Mapping[str, int]
+    values: Mapping[str, Any], inputs: Inputs, sizes: Mapping[str, int], past: int = 0
 ) -> dict[str, numpy.ndarray]:
     """Return the checked values as NumPy arrays: integers as int64, masks as booleans.
 
-    ``sizes`` gives the letters that the config fixes. An input that lacks only the batch axis is
-    read as a batch of one. Raises ``TypeError`` for a wrong kind, ``ValueError`` for the rest.
+    ``sizes`` gives the letters that the config fixes; T is S and ``past`` together. An input that
+    lacks only the batch axis is read as a batch of one. Raises ``TypeError`` for a wrong kind,
+    ``ValueError`` for the rest.
     """
     sizes = dict(sizes)
     checked = {}
@@ -49,6 +50,8 @@ def check_inputs(
         array = _as_array(name, values[name])
         form = _choose_form(name, array, inputs[name])
         array = _check_shape(name, array, form.shapes, sizes)
+        if "S" in sizes:
+            sizes["T"] = sizes["S"] + past
         bound = sizes[form.below] if isinstance(form.below, str) else form.below
         checked[name] = _check_values(name, array, form.kind, bound)
     return checked

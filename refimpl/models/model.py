@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +14,22 @@ from refimpl.checkpoints.folder import find_folder, open_tensors, read_json
 from refimpl.checkpoints.names import match_names
 from refimpl.checkpoints.weights import DeviceTensors, Weights
 from refimpl.errors import CheckpointError
-from refimpl.models import xlm_roberta
+from refimpl.models import next_token, xlm, xlm_roberta, xlm_roberta_xl, xmod, xmod_languages
 from refimpl.models.architecture import Architecture
 from refimpl.models.config import parse_config
 from refimpl.models.inputs import check_inputs
 
-ARCHITECTURES: dict[str, Architecture] = {**xlm_roberta.ARCHITECTURES}
+ARCHITECTURES: dict[str, Architecture] = {
+    **xlm.ARCHITECTURES,
+    **xlm_roberta.ARCHITECTURES,
+    **xlm_roberta_xl.ARCHITECTURES,
+    **xmod.ARCHITECTURES,
+}
 
 KERNELS = ("plain", "fused")
 
 
-@dataclass(frozen=True)
+@dataclass
 class Model:
     """A checkpoint and the architecture that runs it. Made by :func:`load`; called with inputs."""
 
@@ -44,26 +49,73 @@ class Model:
         Raises ``TypeError`` for an argument that the class does not take and for numbers of a
         wrong kind, ``ValueError`` for shapes that do not fit and ids out of range.
         """
-        architecture = ARCHITECTURES[self.architecture]
-        flags = {name: self._flag(name, inputs.pop(name, None)) for name in _FLAGS}
+        entry = ARCHITECTURES[self.architecture]
         given = {name: value for name, value in inputs.items() if value is not None}
-        forms = architecture.inputs(self.config)
-        _check_names(self.architecture, given, [*forms, *_FLAGS])
-        checked = check_inputs(given, forms, architecture.sizes(self.config))
-        architecture.check(self.config, checked)
+        forms = entry.inputs(self.config)
+        known = [*forms, *entry.flags, *([entry.state] if entry.state else [])]
+        _check_names(self.architecture, given, known)
+        flags = {name: self._flag(name, given.pop(name, None)) for name in entry.flags}
+        kept = {entry.state: given.pop(entry.state)} if entry.state in given else {}
+        sizes = entry.sizes(self.config)
+        past = _length_of(entry.state, kept[entry.state], sizes["L"]) if kept else 0
+        checked = check_inputs(given, forms, sizes, past)
+        entry.check(self.config, checked, past)
         arrays = {name: self._to_device(x) for name, x in checked.items()}
-        return architecture.forward(self.weights, self.config, **arrays, **flags)
+        return entry.forward(self.weights, self.config, **arrays, **kept, **flags)
+
+    def generate(self, input_ids: Any, **options: Any) -> Any:
+        """Continue each text of ``input_ids`` (B, S): ids (B*N, T), prompt included, on the host.
+
+        Options and their defaults are those of transformers' ``generate``: ``max_length`` (20) or
+        ``max_new_tokens``, ``min_length``, ``num_beams``, ``num_return_sequences``,
+        ``length_penalty``, ``early_stopping``, ``repetition_penalty``, ``do_sample`` with
+        ``temperature``, ``top_k``, ``top_p`` and ``seed``, ``eos_token_id``, ``pad_token_id``,
+        ``use_cache``; ``return_dict_in_generate=True`` also returns the beams' scores. Further
+        inputs (``attention_mask``, ``lang_ids``) have a row for each text.
+
+        Raises ``ValueError`` for a class that does not generate and for an impossible option,
+        ``TypeError`` for an option that there is not.
+        """
+        return next_token.generate_with(self, input_ids, **options)
+
+    def set_default_language(self, language: str) -> None:
+        """X-MOD: take ``language`` for texts whose call gives no ``lang_ids``."""
+        languages = getattr(self.config, "languages", None)
+        if languages is None:
+            raise ValueError(f"set_default_language: {self.architecture} has no languages")
+        if language not in languages:
+            raise ValueError(f"language: expected one of {', '.join(languages)}, got {language!r}")
+        self.config = replace(self.config, default_language=language)
+
+    def freeze_embeddings_and_language_adapters(self) -> list[str]:
+        """X-MOD: the names of the tensors that the paper does not train on a task.
+
+        Source: Pfeiffer et al. 2022, section 4: so what is learned in one language works with the
+        adapters of the others.
+        """
+        if not hasattr(self.config, "languages"):
+            raise ValueError(f"{self.architecture} has no language adapters")
+        names = ARCHITECTURES[self.architecture].parameters(self.config)
+        return [name for name in names if xmod_languages.is_frozen_for_fine_tuning(name)]
 
     def _flag(self, name: str, value: Any) -> bool:
-        """Return an output flag of a call; the config's where the call says nothing."""
-        return bool(getattr(self.config, name) if value is None else value)
+        """Return a switch of a call; the config's where the call says nothing."""
+        return bool(getattr(self.config, name, False) if value is None else value)
 
     def _to_device(self, x: numpy.ndarray) -> Array:
         real = x.dtype.kind == "f"
         return self.backend.asarray(x, self.backend.dtype(self.dtype) if real else None)
 
 
-_FLAGS = ("output_hidden_states", "output_attentions")
+def _length_of(name: str, kept: Any, layers: int) -> int:
+    """Return how many tokens an earlier call kept keys and values of."""
+    try:
+        found, length = len(kept), int(kept[0][0].shape[2])
+    except (TypeError, LookupError, AttributeError):
+        raise TypeError(f"{name}: expected what an earlier call returned under this name") from None
+    if found != layers:
+        raise ValueError(f"{name}: expected keys and values of {layers} layers, got {found}")
+    return length
 
 
 def _check_names(architecture: str, given: Mapping[str, Any], known: list[str]) -> None:

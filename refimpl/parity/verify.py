@@ -102,7 +102,7 @@ def _run_case(golden: Golden, backend: str, dtype: str, kernels: str) -> CaseRep
     comparisons = [
         *_compare_text(golden),
         *_compare_all(golden.part("tap"), taps, dtype),
-        *_compare_all(golden.part("output"), _flatten(outputs), dtype),
+        *_compare_all(golden.part("output"), flatten(outputs), dtype),
     ]
     return CaseReport(golden.name, dtype, tuple(comparisons), tuple(golden.changed_files()))
 
@@ -133,12 +133,17 @@ def _compare_all(
             yield Comparison(name, MISSING, note="computed, and not in the golden")
 
 
-def _flatten(outputs: Any) -> dict[str, Any]:
-    """Outputs by name; the i-th of a tuple of layers is ``name.i``, and None is no output."""
+def flatten(outputs: Any) -> dict[str, Any]:
+    """Outputs by name; the i-th of a tuple is ``name.i``, and None is no output."""
     flat: dict[str, Any] = {}
-    for name, value in outputs._asdict().items():
+
+    def add(name: str, value: Any) -> None:
         if isinstance(value, tuple):
-            flat |= {f"{name}.{i}": x for i, x in enumerate(value)}
+            for i, x in enumerate(value):
+                add(f"{name}.{i}", x)
         elif value is not None:
             flat[name] = value
+
+    for name, value in outputs._asdict().items():
+        add(name, value)
     return flat
