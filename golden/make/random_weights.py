@@ -25,7 +25,7 @@ def randomise(model: nn.Module, seed: int) -> None:
 
     done: set[int] = set()
     for path, module in model.named_modules():
-        halved = 0.5 if path.endswith(("query", "key")) else 1.0
+        halved = 0.5 if path.endswith(("query", "key", "q_lin", "k_lin")) else 1.0
         for name, parameter in module.named_parameters(recurse=False):
             if id(parameter) in done:  # tied
                 continue

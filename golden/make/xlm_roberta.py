@@ -7,21 +7,30 @@ unseen. Models have two layers where the case is about the encoder, one where it
 from __future__ import annotations
 
 import shutil
-import zlib
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import torch
 import transformers
 
-from golden.make.random_weights import randomise
+from golden.make.case import EMBEDS, STATES, Case, make_cases, make_model
+from golden.make.inputs import (
+    CHOICES,
+    IDS,
+    INSIDE,
+    INSIDE_MASK,
+    LABELS,
+    LEFT,
+    LEFT_MASK,
+    PAD,
+    PADDED,
+    RIGHT,
+    RIGHT_MASK,
+    SPANS,
+)
 from golden.make.write import write_case
 
 VOCABULARY = Path(__file__).parents[1] / "tokenizers" / "xlm_roberta" / "sentencepiece.bpe.model"
 TEXTS = ["The lamp <mask>", "水"]  # short, because every piece scores the whole vocabulary
 
-PAD = 1
 SIZES = {
     "vocab_size": 29,
     "hidden_size": 12,
@@ -34,30 +43,7 @@ SIZES = {
     "pad_token_id": PAD,
 }
 ONE_LAYER = {"num_hidden_layers": 1}
-
-
-@dataclass(frozen=True)
-class Case:
-    """One checkpoint and one call of it. ``inputs`` are as the class takes them."""
-
-    what: str
-    head: str = "Model"
-    config: dict[str, Any] = field(default_factory=dict)
-    inputs: dict[str, Any] = field(default_factory=dict)
-
-
-# Two texts of five tokens; ids 5 and up are words, PAD is 1, 0 and 2 are <s> and </s>.
-IDS = [[0, 17, 5, 23, 2], [0, 28, 11, 8, 2]]
-RIGHT = [[0, 17, 5, 23, 2], [0, 28, 2, PAD, PAD]]
-RIGHT_MASK = [[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]]
-LEFT = [[0, 17, 5, 23, 2], [PAD, PAD, 0, 28, 2]]
-LEFT_MASK = [[1, 1, 1, 1, 1], [0, 0, 1, 1, 1]]
-INSIDE = [[0, 17, PAD, 23, 2], [0, PAD, 11, PAD, 2]]
-INSIDE_MASK = [[1, 1, 0, 1, 1], [1, 0, 1, 0, 1]]
-PADDED = {"input_ids": RIGHT, "attention_mask": RIGHT_MASK}
-LABELS = [[-100, 17, -100, 4, -100], [3, -100, 28, -100, -100]]
-EMBEDS = "embeds"  # stands for random vectors of the right shape
-
+DECODER = {"is_decoder": True, "use_cache": False}
 
 CASES: dict[str, Case] = {
     # the encoder: padding, masks, positions
@@ -69,14 +55,17 @@ CASES: dict[str, Case] = {
     ),
     "padding_inside": Case(
         "padding between tokens, masked: positions pass over it",
+        config=ONE_LAYER,
         inputs={"input_ids": INSIDE, "attention_mask": INSIDE_MASK},
     ),
     "padding_attended": Case(
         "padding on either side and no attention_mask: it is looked at",
+        config=ONE_LAYER,
         inputs={"input_ids": [RIGHT[1], LEFT[1]]},
     ),
     "one_token": Case(
         "a row of a single token beside a full one",
+        config=ONE_LAYER,
         inputs={
             "input_ids": [[0, PAD, PAD, PAD, PAD], IDS[1]],
             "attention_mask": [[1, 0, 0, 0, 0], [1, 1, 1, 1, 1]],
@@ -104,27 +93,31 @@ CASES: dict[str, Case] = {
     ),
     "position_ids": Case(
         "positions given, in no order",
+        config=ONE_LAYER,
         inputs={"input_ids": IDS, "position_ids": [[15, 3, 0, 9, 9], [2, 14, 6, 1, 8]]},
     ),
     "token_type_ids": Case(
         "both token types",
+        config=ONE_LAYER,
         inputs={"input_ids": IDS, "token_type_ids": [[0, 0, 1, 1, 1], [1, 0, 1, 0, 0]]},
     ),
     "one_token_type": Case(
         "one token type only, as in the published checkpoints",
-        config={"type_vocab_size": 1},
+        config={**ONE_LAYER, "type_vocab_size": 1},
         inputs={"input_ids": IDS},
     ),
     "pad_token_id": Case(
         "another padding id moves the first position",
-        config={"pad_token_id": 3},
+        config={**ONE_LAYER, "pad_token_id": 3},
         inputs={
             "input_ids": [[0, 17, 1, 23, 2], [0, 28, 2, 3, 3]],
             "attention_mask": RIGHT_MASK,
         },
     ),
     "layer_norm_eps": Case(
-        "an eps that matters", config={"layer_norm_eps": 0.01}, inputs={"input_ids": IDS}
+        "an eps that matters",
+        config={**ONE_LAYER, "layer_norm_eps": 0.01},
+        inputs={"input_ids": IDS},
     ),
     "head_mask": Case(
         "the same heads switched off, or halved, in every layer; attentions show it",
@@ -207,62 +200,88 @@ CASES: dict[str, Case] = {
         "two questions of three choices each",
         "ForMultipleChoice",
         config=ONE_LAYER,
-        inputs={
-            "input_ids": [
-                [[0, 17, 5, 2], [0, 28, 2, PAD], [0, 9, 11, 2]],
-                [[0, 6, 2, PAD], [0, 4, 12, 2], [0, 2, PAD, PAD]],
-            ],
-            "attention_mask": [
-                [[1, 1, 1, 1], [1, 1, 1, 0], [1, 1, 1, 1]],
-                [[1, 1, 1, 0], [1, 1, 1, 1], [1, 1, 0, 0]],
-            ],
-            "token_type_ids": [
-                [[0, 0, 1, 1], [0, 1, 1, 0], [0, 0, 0, 1]],
-                [[0, 0, 1, 0], [0, 1, 0, 1], [0, 1, 0, 0]],
-            ],
-            "labels": [2, 0],
-        },
+        inputs=CHOICES,
     ),
     "question_answering": Case(
         "spans: inside the window, and ending behind it",
         "ForQuestionAnswering",
         config=ONE_LAYER,
-        inputs={**PADDED, "start_positions": [1, 2], "end_positions": [3, 9]},
+        inputs={**PADDED, **SPANS},
+    ),
+    # the decoder
+    "causal_lm": Case(
+        "a causal language model: tokens look back, padding is masked; the loss of the next token",
+        "ForCausalLM",
+        config=DECODER,
+        inputs={**PADDED, "labels": LABELS},
+    ),
+    "causal_lm_cache": Case(
+        "keys and values returned for the next call",
+        "ForCausalLM",
+        config={**DECODER, "use_cache": True},
+        inputs={"input_ids": IDS},
+    ),
+    "causal_lm_encoder": Case(
+        "is_decoder false: every token looks at every other, as the original does with a warning",
+        "ForCausalLM",
+        config=ONE_LAYER,
+        inputs=PADDED,
+    ),
+    "decoder_mask_3d": Case(
+        "a mask for each query in a decoder: it holds as it is, and is not made causal",
+        config={**ONE_LAYER, **DECODER},
+        inputs={
+            "input_ids": IDS,
+            "attention_mask": [
+                [[1, 1, 0, 0, 0], [1, 1, 0, 0, 1], [1, 1, 1, 0, 0], [1, 1, 1, 1, 0], [1] * 5],
+                [[0, 1, 0, 1, 0], [1] * 5, [0, 0, 0, 0, 1], [1] * 5, [1, 0, 0, 0, 1]],
+            ],
+        },
+    ),
+    "cross_attention": Case(
+        "a decoder that looks at an encoder's tokens, some of them masked",
+        config={**ONE_LAYER, **DECODER, "add_cross_attention": True},
+        inputs={
+            **PADDED,
+            "encoder_hidden_states": STATES,
+            "encoder_attention_mask": [[1, 1, 1, 0], [0, 1, 1, 1]],
+            "output_attentions": True,
+        },
+    ),
+    "cross_attention_mask_3d": Case(
+        "a mask of the encoder's tokens for each query, a head mask for both attentions, a cache",
+        "ForCausalLM",
+        config={**ONE_LAYER, **DECODER, "add_cross_attention": True, "use_cache": True},
+        inputs={
+            "input_ids": IDS,
+            "encoder_hidden_states": STATES,
+            "encoder_attention_mask": [
+                [[1, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 0], [1] * 4, [0, 0, 1, 1]],
+                [[1] * 4, [0, 1, 0, 1], [0, 0, 0, 1], [1, 0, 0, 0], [1] * 4],
+            ],
+            "head_mask": [1.0, 0.5, 0.0],
+        },
+    ),
+    # other switches
+    **{
+        f"position_{kind}": Case(
+            f"position_embedding_type {kind!r}: distances in the scores, no positions added",
+            config={"position_embedding_type": kind},
+            inputs=PADDED,
+        )
+        for kind in ("relative_key", "relative_key_query")
+    },
+    "pruned_heads": Case(
+        "two heads pruned in the first layer, one in the second",
+        config={"pruned_heads": {0: [0, 2], 1: [1]}},
+        inputs=PADDED,
     ),
 }  # fmt: skip
 
 
-def make_model(head: str, config: dict[str, Any], seed: int) -> transformers.PreTrainedModel:
-    """An original model with random weights, in evaluation mode."""
-    full = transformers.XLMRobertaConfig(**{**SIZES, **config}, attn_implementation="eager")
-    model = getattr(transformers, f"XLMRoberta{head}")(full)
-    randomise(model, seed)
-    return model.eval()
-
-
-def as_tensors(inputs: dict[str, Any], seed: int) -> dict[str, Any]:
-    """Lists -> tensors (float64 where they hold reals); flags as they are."""
-    generator = torch.Generator().manual_seed(seed)
-    made = {}
-    for name, value in inputs.items():
-        if value == EMBEDS:
-            made[name] = torch.randn(2, 5, SIZES["hidden_size"], generator=generator).double()
-        elif isinstance(value, list):
-            x = torch.tensor(value)
-            made[name] = x.double() if x.is_floating_point() else x
-        else:
-            made[name] = value
-    return made
-
-
 def make(root: Path, only: str | None = None) -> None:
     """Write all cases, or the one called ``only``, under ``root``."""
-    for name, case in CASES.items():
-        if only in (None, name):
-            seed = zlib.crc32(name.encode())
-            model = make_model(case.head, case.config, seed)
-            inputs = as_tensors(case.inputs, seed)
-            write_case(root / name, model, inputs, what=case.what, seed=seed)
+    make_cases("XLMRoberta", CASES, SIZES, root, only)
     if only in (None, "from_text"):
         make_from_text(root / "from_text")
 
@@ -273,10 +292,10 @@ def make_from_text(folder: Path) -> None:
     shutil.copyfile(VOCABULARY, folder / VOCABULARY.name)
     tokenizer = transformers.XLMRobertaTokenizer(str(VOCABULARY))
     inputs = dict(tokenizer(TEXTS, padding=True, return_tensors="pt"))
-    config = {**ONE_LAYER, "vocab_size": len(tokenizer), "type_vocab_size": 1}
+    config = {**SIZES, **ONE_LAYER, "vocab_size": len(tokenizer), "type_vocab_size": 1}
     write_case(
         folder,
-        make_model("ForMaskedLM", config, seed=7),
+        make_model("XLMRoberta", "ForMaskedLM", config, seed=7),
         inputs,
         what="from text to logits: the tokenizer, then masked language modelling",
         seed=7,
