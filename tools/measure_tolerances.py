@@ -22,7 +22,7 @@ from refimpl.models.model import load
 from refimpl.parity.compare import relative_error
 from refimpl.parity.goldens import Golden, bundled, find_goldens, read_golden
 from refimpl.parity.tolerances import role
-from refimpl.parity.verify import _flatten
+from refimpl.parity.verify import flatten
 from refimpl.taps import record
 
 MARGIN = 4
@@ -42,7 +42,7 @@ def measure(golden: Golden) -> Iterator[tuple[str, str, Row]]:
     for dtype in ("float64", "float32", "float16"):
         with record() as taps:
             outputs = load(golden.folder, dtype=dtype, kernels="plain")(**golden.inputs())
-        ours = {**taps, **_flatten(outputs)}
+        ours = {**taps, **flatten(outputs)}
         for name, x in truth.items():
             yield from _row(dtype, "refimpl on NumPy", golden, name, ours[name], x)
 
