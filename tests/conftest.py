@@ -12,7 +12,11 @@ from safetensors.numpy import load_file, save_file
 from refimpl.models.model import load
 from refimpl.parity.goldens import bundled
 
-CASES = bundled() / "xlm_roberta"
+
+def case_folder(case):
+    """Return the folder of a case: "xmod/model", "model" (of XLM-R), or a path as it is."""
+    return bundled() / ("xlm_roberta" if "/" not in str(case) else "") / case
+
 
 # The same draws in every run, and nothing kept between runs.
 settings.register_profile("steady", derandomize=True, database=None, deadline=None)
@@ -29,7 +33,7 @@ def checkpoint(tmp_path):
 
     def copy(case, *, config=None, tensors=None):
         folder = tmp_path / f"checkpoint_{len(list(tmp_path.iterdir()))}"
-        shutil.copytree(CASES / case, folder)
+        shutil.copytree(case_folder(case), folder)
         if config is not None:
             values = json.loads((folder / "config.json").read_text()) | config
             kept = {key: value for key, value in values.items() if value is not ...}
@@ -57,6 +61,6 @@ def model():
     """A function that loads a case (or a folder), once for all tests: a model never changes."""
     return cache(
         lambda case, dtype="float64", backend="numpy": load(
-            CASES / case, dtype=dtype, backend=backend, kernels="plain"
+            case_folder(case), dtype=dtype, backend=backend, kernels="plain"
         )
     )

@@ -9,7 +9,14 @@ import pytest
 
 import refimpl
 from refimpl import ops
-from refimpl.backend import arange, get_backend, namespace, to_numpy
+from refimpl.backend import (
+    arange,
+    descending_order,
+    get_backend,
+    ids_beside,
+    namespace,
+    to_numpy,
+)
 from tests.compare import assert_same
 
 HOSTS = ["numpy", "strict", "strict:device1"]
@@ -151,6 +158,23 @@ def test_arange_counts_on_the_device_of_its_model(name):
     x = arange(5, like=backend.asarray([1.0]))
     assert x.device == backend.device
     assert_same(to_numpy(x), numpy.arange(5, dtype="int64"))
+
+
+@everywhere
+def test_ids_go_where_the_array_is(name):
+    backend = get_backend(name)
+    x = ids_beside(numpy.asarray([[2, 0], [1, 1]]), backend.asarray([1.0]))
+    assert x.device == backend.device
+    assert namespace(x) is backend.xp
+    assert_same(to_numpy(x), numpy.asarray([[2, 0], [1, 1]]))
+
+
+@everywhere
+def test_descending_order_takes_equals_as_they_stand(name):
+    x = get_backend(name).asarray([[1.0, 3.0, 2.0, 3.0, 1.0], [0.0, -0.0, 5.0, 0.0, -1.0]])
+    order = descending_order(x)
+    assert order.device == x.device
+    assert_same(to_numpy(order), numpy.asarray([[1, 3, 2, 0, 4], [2, 0, 1, 3, 4]]))
 
 
 def test_to_numpy_of_a_list():

@@ -10,25 +10,31 @@
 
 import ast
 import contextlib
+import dataclasses
 import doctest
 import importlib
 import io
 import json
+import math
 import os
 import re
+import runpy
 import shlex
 import subprocess
 import sys
 import tempfile
 import tomllib
+from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from safetensors.numpy import load_file
 
 import refimpl
 from refimpl import ops
 from refimpl.cli import app
+from refimpl.models.model import ARCHITECTURES
 from refimpl.parity.goldens import case_name, find_goldens
 from refimpl.tokenizers import xlm_roberta
 
@@ -39,6 +45,31 @@ GOLDENS = {
     case_name(folder): json.loads((folder / "golden.json").read_text("utf-8"))
     for folder in find_goldens(ROOT / "golden")
 }
+
+
+class Family(NamedTuple):
+    """How the pages call a family."""
+
+    title: str  # the heading of its tables
+    prefix: str  # of its classes
+    base: str  # of its encoder's tensors, in a class with a head
+
+
+FAMILIES = {
+    "xlm": Family("XLM", "XLM", "transformer"),
+    "xlm_roberta": Family("XLM-RoBERTa", "XLMRoberta", "roberta"),
+    "xlm_roberta_xl": Family("XLM-RoBERTa-XL", "XLMRobertaXL", "roberta"),
+    "xmod": Family("X-MOD", "Xmod", "roberta"),
+}
+
+
+def of_family(family):
+    """The goldens of a family, by name."""
+    return {name: x for name, x in GOLDENS.items() if name.partition("/")[0] == family}
+
+
+def config_of(case):
+    return json.loads(read(ROOT / "golden" / case / "config.json"))
 
 
 class Block(NamedTuple):
@@ -213,19 +244,31 @@ def test_functions_named_in_tables_exist(page):
     assert [name for name in names if not hasattr(xlm_roberta, name)] == []
 
 
+def family_of(heading):
+    """The family that a heading names; XLM-RoBERTa where it names none."""
+    titles = {family.title: name for name, family in FAMILIES.items()}
+    named = [title for title in titles if heading.endswith(title)]
+    return titles[max(named, key=len)] if named else "xlm_roberta"
+
+
+def cases_in_tables(text):
+    """The goldens that stand in the columns "Case" and "Cases" of a page, with their families."""
+    for part in re.split(r"^(?=##)", prose(text), flags=re.MULTILINE):
+        family = family_of(part.partition("\n")[0])
+        for rows in tables(part):
+            for row in rows:
+                for name in code(row.get("Case", "") + row.get("Cases", "")):
+                    yield name if "/" in name else f"{family}/{name}"
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_cases_named_in_tables_exist(page):
-    for rows in tables(read(page)):
-        for row in rows:
-            for name in code(row.get("Case", "") + row.get("Cases", "")):
-                assert f"xlm_roberta/{name}" in GOLDENS, f"{page.name}: {name}"
+    assert [case for case in cases_in_tables(read(page)) if case not in GOLDENS] == []
 
 
 def test_every_golden_is_in_both_tables():
-    for page, heading in (("goldens.md", "Case"), ("coverage.md", "Cases")):
-        rows = [row for rows in tables(read(DOCS / page)) for row in rows]
-        named = {f"xlm_roberta/{name}" for row in rows for name in code(row.get(heading, ""))}
-        assert named == set(GOLDENS), page
+    for page in ("goldens.md", "coverage.md"):
+        assert set(cases_in_tables(read(DOCS / page))) == set(GOLDENS), page
 
 
 def test_the_api_page_has_every_public_name():
@@ -237,6 +280,141 @@ def test_the_api_page_has_every_public_name():
                 thing, "__module__", "refimpl.ops.activations"
             )  # of a table: ACTIVATIONS
             assert re.search(rf"^::: {home}(\.{name})?$", text, re.MULTILINE), name
+
+
+# --- coverage -------------------------------------------------------------------------------------
+
+
+def coverage(family, heading):
+    """The rows of a family's table of coverage.md: what each names, and its cells."""
+    part = section("coverage.md", f"## {FAMILIES[family].title}")
+    return [
+        (code(row[heading]), row) for rows in tables(part) if heading in rows[0] for row in rows
+    ]
+
+
+def cases_of(family, row):
+    return {f"{family}/{name}": GOLDENS[f"{family}/{name}"] for name in code(row["Cases"])}
+
+
+def architectures_of(family):
+    prefix = FAMILIES[family].prefix
+    longer = [f.prefix for f in FAMILIES.values() if len(f.prefix) > len(prefix)]
+    return [
+        name
+        for name in ARCHITECTURES
+        if name.startswith(prefix) and not name.startswith(tuple(longer))
+    ]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_coverage_has_every_class_with_its_cases(family):
+    shown = [name for names, _ in coverage(family, "Class") for name in names]
+    assert list(dict.fromkeys(shown)) == architectures_of(family)
+    for (name,), row in coverage(family, "Class"):
+        assert {golden["architecture"] for golden in cases_of(family, row).values()} == {name}
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_class_of_the_original_is_there(family):
+    pytest.importorskip("transformers")
+    names = importlib.import_module(f"transformers.models.{family}.modeling_{family}").__all__
+    assert sorted(architectures_of(family)) == sorted(
+        name for name in names if not name.endswith("PreTrainedModel")
+    )
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_coverage_has_every_argument_with_cases_that_give_it(family):
+    taken = set()
+    for entry in map(ARCHITECTURES.get, architectures_of(family)):
+        config = entry.config()
+        if family != "xlm":
+            config = entry.config(is_decoder=True, add_cross_attention=True)
+        taken |= {*entry.inputs(config), *entry.flags, entry.state}
+    assert {name for names, _ in coverage(family, "Argument") for name in names} == taken
+    for names, row in coverage(family, "Argument"):
+        for case, golden in cases_of(family, row).items():
+            given = {*golden["inputs"], *golden["flags"]}
+            wanted = set() if row["Argument"].startswith("no ") else set(names)
+            assert set(names) & given == wanted, case
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_coverage_has_every_setting_with_cases_that_set_it(family):
+    kind = ARCHITECTURES[architectures_of(family)[0]].config
+    fields = {f.name for f in dataclasses.fields(kind)}
+    assert {name for names, _ in coverage(family, "Setting") for name in names} == fields
+    values = {case: {**dataclasses.asdict(kind()), **config_of(case)} for case in of_family(family)}
+    for names, row in coverage(family, "Setting"):
+        for case in cases_of(family, row):
+            assert any(values[case][name] != usual(name, values) for name in names), (case, names)
+
+
+def usual(name, values):
+    """The value that most cases of a family have."""
+    counts = Counter(json.dumps(config[name]) for config in values.values())
+    return json.loads(counts.most_common(1)[0][0])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_coverage_leaves_to_tests_is_in_those_tests(family):
+    files = {
+        row["Tests"]: [ROOT / name for name in code(row["Files"])]
+        for row in table("coverage.md", "Tests", "Files")
+    }
+    for heading in ("Argument", "Setting"):
+        for names, row in coverage(family, heading):
+            tests = row["Tests"].split(", ") if row["Tests"] else []
+            assert tests or code(row["Cases"]), names
+            for test in set(tests) - {"config"}:  # which goes through all fields by itself
+                text = "".join(map(read, files[test]))
+                assert any(name in text for name in names), (test, names)
+
+
+def test_the_table_of_class_by_switch_is_what_its_tool_makes():
+    tool = [sys.executable, "tools/coverage_table.py", "--check"]
+    subprocess.run(tool, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True)
+
+
+# --- differences ----------------------------------------------------------------------------------
+
+
+def test_every_difference_has_its_test_and_every_test_its_difference():
+    rows = [row for rows in tables(read(DOCS / "differences.md")) for row in rows if "Test" in row]
+    named = [code(row["Test"]) for row in rows]
+    assert all(len(names) == 1 for names in named)
+    tree = ast.parse(read(ROOT / "tests" / "models" / "test_differences.py"))
+    tests = {
+        re.sub("_(in|of)_the_original$", "", node.name.removeprefix("test_"))
+        for node in tree.body
+        if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
+    }
+    assert sorted(name for names in named for name in names) == sorted(tests)
+
+
+# --- the site -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("html", "shown"),
+    [
+        ("See :func:<code>load</code>.", "See <code>load</code>."),
+        (":class:<code>refimpl.Model</code>", "<code>Model</code>"),
+        ("<p>(B, P<em>Q), (B, P</em>Q)</p>", "<p>(B, P*Q), (B, P*Q)</p>"),
+        ("by <em>adding</em> it", "by <em>adding</em> it"),
+        (
+            "<blockquote>\n" * 3 + '<p>f("<mask>")\n1</p>\n' + "</blockquote>\n" * 3,
+            '<pre><code>&gt;&gt;&gt; f("&lt;mask&gt;")\n1</code></pre>',
+        ),
+        ("<td><code>layer_norm.{i}</code></td>", "<td><code>layer_<wbr>norm.{i}</code></td>"),
+        ("<p><code>layer_norm</code></p>", "<p><code>layer_norm</code></p>"),
+    ],
+)
+def test_the_site_shows_what_is_meant(html, shown):
+    hooks = runpy.run_path(str(DOCS / "hooks.py"))
+    assert hooks["on_page_content"](html) == shown
 
 
 # --- the house ------------------------------------------------------------------------------------
@@ -290,10 +468,11 @@ def test_imports_go_down_the_floors():
 # --- goldens --------------------------------------------------------------------------------------
 
 
-def test_the_table_of_cases_says_what_the_goldens_say():
-    rows = table("goldens.md", "Case", "What it is for")
-    shown = {f"xlm_roberta/{code(row['Case'])[0]}": row["What it is for"] for row in rows}
-    assert shown == {name: golden["what"] for name, golden in GOLDENS.items()}
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_table_of_cases_says_what_the_goldens_say(family):
+    rows = next(tables(section("goldens.md", f"### Cases of {FAMILIES[family].title}")))
+    shown = {f"{family}/{code(row['Case'])[0]}": row["What it is for"] for row in rows}
+    assert shown == {name: golden["what"] for name, golden in of_family(family).items()}
 
 
 def test_the_table_of_golden_json_has_its_keys():
@@ -304,51 +483,176 @@ def test_the_table_of_golden_json_has_its_keys():
     assert always == set.intersection(*(set(golden) for golden in GOLDENS.values()))
 
 
-def sizes_of(kind, golden, config):
-    """What the letters of the tables stand for in a case."""
+def heads_left(config, layer):
+    """The heads of a layer that were not pruned."""
+    pruned = (config.get("pruned_heads") or {}).get(str(layer), ())
+    return config.get("num_attention_heads", config.get("n_heads")) - len(pruned)
+
+
+class Place(NamedTuple):
+    """Where a row of a table of taps comes to stand."""
+
+    case: str
+    layer: int = 0
+    language: str = ""
+
+
+def sizes_of(place):
+    """What the letters of the tables stand for."""
+    family, golden, config = (
+        place.case.partition("/")[0],
+        GOLDENS[place.case],
+        config_of(place.case),
+    )
+    kind = golden["architecture"].removeprefix(FAMILIES[family].prefix)
     ids = golden["inputs"].get("input_ids") or golden["inputs"]["inputs_embeds"]
     batch, *places = ids["shape"]
-    labels = {"ForMultipleChoice": 1, "ForQuestionAnswering": 2}
+    choices = kind == "ForMultipleChoice"
+    width = config.get("hidden_size", config.get("emb_dim"))
+    labels = len(config.get("id2label", "12"))  # a config leaves two labels out
+    if family == "xlm":
+        projected = config["summary_use_proj"] and config["summary_proj_to_labels"]
+        summary = kind in ("ForSequenceClassification", "ForMultipleChoice")
+        labels = width if summary and not projected else labels
+    elif choices:
+        labels = 1
+    length = places[1] if choices else places[0]
     return {
-        "B": batch * places[0] if kind == "ForMultipleChoice" else batch,
-        "S": places[1] if kind == "ForMultipleChoice" else places[0],
-        "D": config["hidden_size"],
-        "F": config["intermediate_size"],
-        "H": config["num_attention_heads"],
+        "1": 1,
+        "B": batch * places[0] if choices else batch,
+        "S": length,
+        "T": length,
+        "E": golden["inputs"].get("encoder_hidden_states", {"shape": (0, 0)})["shape"][1],
+        "D": width,
+        "F": config.get("intermediate_size", 4 * width),
+        "H": heads_left(config, place.layer),
+        "K": width // heads_left({**config, "pruned_heads": None}, 0),
         "V": config["vocab_size"],
-        "N": labels.get(kind, len(config.get("id2label", ()))),
+        "N": texts_of(place) if place.language else labels,
+        "A": width // config.get("adapter_reduction_factor", 1),
+        "P": config.get("start_n_top"),
     }
 
 
-def taps_in_the_tables(golden, config):
+def languages_of(case):
+    """The language of each text, in a case of X-MOD."""
+    config, tensors = config_of(case), load_file(ROOT / "golden" / case / "golden.safetensors")
+    if "input.lang_ids" in tensors:
+        return [config["languages"][i] for i in tensors["input.lang_ids"]]
+    ids = GOLDENS[case]["inputs"].get("input_ids") or GOLDENS[case]["inputs"]["inputs_embeds"]
+    texts = ids["shape"][0] * (ids["shape"][1] if "MultipleChoice" in case_class(case) else 1)
+    return [config["default_language"]] * texts
+
+
+def texts_of(place):
+    return languages_of(place.case).count(place.language)
+
+
+def case_class(case):
+    return GOLDENS[case]["architecture"]
+
+
+def given(*names):
+    return lambda config, inputs: all(name in inputs for name in names)
+
+
+# What a column "When" may say, of a case's config and inputs.
+WHEN = {
+    "": lambda config, inputs: True,
+    "input_ids": given("input_ids"),
+    "token_type_ids": given("token_type_ids"),
+    "encoder_hidden_states": given("encoder_hidden_states"),
+    "absolute positions": lambda config, inputs: config["position_embedding_type"] == "absolute",
+    "langs, and a table of languages": lambda config, inputs: (
+        "langs" in inputs and config["n_langs"] > 1 and config["use_lang_emb"]
+    ),
+    "pre_norm": lambda config, inputs: config["pre_norm"],
+    "no pre_norm": lambda config, inputs: not config["pre_norm"],
+    "adapter_layer_norm": lambda config, inputs: config["adapter_layer_norm"],
+    "adapter_reuse_layer_norm, no adapter_layer_norm": lambda config, inputs: (
+        config["adapter_reuse_layer_norm"] and not config["adapter_layer_norm"]
+    ),
+    "no asm": lambda config, inputs: not config["asm"],
+    "summary_use_proj": lambda config, inputs: config["summary_use_proj"],
+    "true span": given("start_positions"),
+    "no true span": lambda config, inputs: "start_positions" not in inputs,
+    "no true span, or is_impossible": lambda config, inputs: (
+        "start_positions" not in inputs or "is_impossible" in inputs
+    ),
+}
+
+
+def shape_of(name, shape, place):
+    """The sizes of "(B, S, H*K)"."""
+    sizes = sizes_of(place)
+    if name.startswith("position_") and "position_ids" in GOLDENS[place.case]["inputs"]:
+        shape = shape.replace("1", "B")  # XLM's own are the same for all texts
+    axes = shape.strip("()").split(", ")
+    return [math.prod(sizes[letter] for letter in axis.split("*")) for axis in axes]
+
+
+def tap_rows(heading, case, kind=None):
+    """The rows of a table of taps that hold for a case, cross-attention written out."""
+    config, inputs = config_of(case), GOLDENS[case]["inputs"]
+    rows = []
+    for row in next(tables(section("goldens.md", heading))):
+        name, shape = code(row["Tap"])[0], row["Shape"]
+        of_this_class = kind is None or kind in row["Class"].split(", ")
+        if not of_this_class or not WHEN[row.get("When", "")](config, inputs):
+            continue
+        if not name.endswith("crossattention..."):
+            rows.append((name, shape))
+            continue
+        rows += [
+            (own.replace(".attention.", ".crossattention."), of.replace("T", "E"))
+            for own, of in rows
+            if ".attention." in own
+        ]
+    return rows
+
+
+def taps_in_the_tables(case):
     """The taps that goldens.md tells for a case, in order: (name, shape)."""
-    kind = golden["architecture"].removeprefix("XLMRoberta")
-    sizes = sizes_of(kind, golden, config)
-
-    def rows(heading):
-        for row in next(tables(section("goldens.md", heading))):
-            shape = [sizes[letter] for letter in re.findall(r"\w", row["Shape"])]
-            yield code(row["Tap"])[0], shape, row
-
+    family, config = FAMILIES[case.partition("/")[0]], config_of(case)
+    kind = case_class(case).removeprefix(family.prefix)
+    base = "" if kind == "Model" else f"{family.base}."
+    rows = tap_rows(f"### {family.title}", case)
+    of_layer = [i for i, (name, _) in enumerate(rows) if "{i}" in name]
+    first, last = of_layer[0], of_layer[-1] + 1
+    layers = config.get("num_hidden_layers", config.get("n_layers"))
     encoder = [
-        ("" if kind == "Model" else "roberta.", name, shape)
-        for name, shape, row in rows("### The encoder")
-        if "input_ids" in golden["inputs"] or "only with input_ids" not in row["Value"]
+        *((name, shape, Place(case)) for name, shape in rows[:first]),
+        *in_layers(rows[first:last], case, layers),
+        *((name, shape, Place(case)) for name, shape in rows[last:]),
     ]
-    embeddings = [(prefix + name, shape) for prefix, name, shape in encoder if "{i}" not in name]
-    layers = [
-        (prefix + name.replace("{i}", str(i)), shape)
-        for i in range(config["num_hidden_layers"])
-        for prefix, name, shape in encoder
-        if "{i}" in name
+    heads = "XLM" if family.base == "transformer" else "the three RoBERTas"
+    head = tap_rows(f"### The heads of {heads}", case, kind)
+    return [
+        *((base + name, shape_of(name, shape, place)) for name, shape, place in encoder),
+        *((name, shape_of(name, shape, Place(case))) for name, shape in head),
     ]
-    head = [(name, shape) for name, shape, row in rows("### The heads") if row["Class"] == kind]
-    return embeddings + layers + head
 
 
-@pytest.mark.parametrize("name", GOLDENS)
-def test_the_tables_of_taps_have_the_names_shapes_and_order_of_every_case(name):
-    golden = GOLDENS[name]
-    config = json.loads(read(ROOT / "golden" / name / "config.json"))
-    taps = [(tap, x["shape"]) for tap, x in golden["taps"].items()]
-    assert taps_in_the_tables(golden, config) == taps
+def in_layers(rows, case, layers):
+    """Each layer's rows; those of adapters once for each language, in the batch's order."""
+    adapters = [row for row in rows if "{language}" in row[0]]
+    for i in range(layers):
+        for name, shape in rows:
+            if (name, shape) not in adapters:
+                yield name.replace("{i}", str(i)), shape, Place(case, i)
+            elif (name, shape) == adapters[0]:
+                for language in dict.fromkeys(languages_of(case)):
+                    for own, of in adapters:
+                        filled = own.replace("{i}", str(i)).replace("{language}", language)
+                        yield filled, of, Place(case, i, language)
+
+
+@pytest.mark.parametrize("case", GOLDENS)
+def test_the_tables_of_taps_have_the_names_shapes_and_order_of_every_case(case):
+    taps = [(tap, x["shape"]) for tap, x in GOLDENS[case]["taps"].items()]
+    assert taps_in_the_tables(case) == taps
+
+
+def test_every_condition_of_the_tables_of_taps_is_known_and_used():
+    used = {row.get("When", "") for rows in tables(read(DOCS / "goldens.md")) for row in rows}
+    assert used == set(WHEN)

@@ -14,7 +14,7 @@ from tests.compare import assert_same
 SIZES = {"D": 4, "H": 3, "N": 3}
 INPUTS = {
     "input_ids": (Input("ids", ("B S",), below=10),),
-    "attention_mask": (Input("mask", ("B S", "B S S")),),
+    "attention_mask": (Input("mask", ("B T", "B S T")),),
     "position_ids": (Input("ids", ("B S", "1 S"), below=16),),
     "head_mask": (Input("real", ("H",)),),
     "inputs_embeds": (Input("real", ("B S D",)),),
@@ -26,8 +26,8 @@ INPUTS = {
 IDS = [[1, 2, 3], [4, 5, 6]]
 
 
-def check(**values):
-    return check_inputs(values, INPUTS, SIZES)
+def check(past=0, **values):
+    return check_inputs(values, INPUTS, SIZES, past)
 
 
 def refuse(error, message, **values):
@@ -97,6 +97,23 @@ def test_a_mask_for_each_query_of_one_text_needs_no_batch_axis():
     square = check(input_ids=numpy.ones((3, 3), int), attention_mask=numpy.eye(3))
     assert square["attention_mask"].shape == (3, 3)  # as it stands, where that fits
     assert check(attention_mask=numpy.eye(3))["attention_mask"].shape == (3, 3)
+
+
+def test_a_mask_covers_what_an_earlier_call_kept():
+    for shape in ((2, 5), (2, 3, 5)):
+        mask = check(past=2, input_ids=IDS, attention_mask=numpy.ones(shape))["attention_mask"]
+        assert mask.shape == shape
+    of_vectors = check(past=2, inputs_embeds=numpy.ones((2, 3, 4)))
+    assert of_vectors["inputs_embeds"].shape == (2, 3, 4)
+    one = check(past=2, input_ids=[1, 2, 3], attention_mask=[1, 1, 1, 1, 0])
+    assert one["attention_mask"].shape == (1, 5)
+
+
+@pytest.mark.parametrize("shape", [(2, 3), (2, 4), (2, 3, 3), (2, 5, 5), (1, 5)])
+def test_a_mask_that_does_not_cover_what_an_earlier_call_kept(shape):
+    expected = "(B=2, T=5) or (B=2, S=3, T=5)"
+    message = f"attention_mask: expected shape {expected}, got {shape}"
+    refuse(ValueError, message, past=2, input_ids=IDS, attention_mask=numpy.ones(shape))
 
 
 def test_of_several_shapes_the_first_that_fits_is_taken():
@@ -190,11 +207,11 @@ def test_wrong_number_of_axes(shape):
 @pytest.mark.parametrize(
     ("name", "shape", "expected"),
     [
-        ("attention_mask", (2, 4), "(B=2, S=3) or (B=2, S=3, S=3)"),
-        ("attention_mask", (1, 3), "(B=2, S=3) or (B=2, S=3, S=3)"),
-        ("attention_mask", (3,), "(B=2, S=3) or (B=2, S=3, S=3)"),
-        ("attention_mask", (2, 3, 4), "(B=2, S=3) or (B=2, S=3, S=3)"),
-        ("attention_mask", (2, 1, 1, 3), "(B=2, S=3) or (B=2, S=3, S=3)"),
+        ("attention_mask", (2, 4), "(B=2, T=3) or (B=2, S=3, T=3)"),
+        ("attention_mask", (1, 3), "(B=2, T=3) or (B=2, S=3, T=3)"),
+        ("attention_mask", (3,), "(B=2, T=3) or (B=2, S=3, T=3)"),
+        ("attention_mask", (2, 3, 4), "(B=2, T=3) or (B=2, S=3, T=3)"),
+        ("attention_mask", (2, 1, 1, 3), "(B=2, T=3) or (B=2, S=3, T=3)"),
         ("position_ids", (3, 3), "(B=2, S=3) or (1, S=3)"),
         ("position_ids", (1, 4), "(B=2, S=3) or (1, S=3)"),
         ("head_mask", (2,), "(H=3)"),

@@ -1,81 +1,41 @@
-"""What holds for every text: masks hide, padding and company change nothing, defaults are defaults.
+"""XLM-R: masks and defaults, taps and outputs, how a decoder counts, and heads that are pruned.
 
-The texts are drawn at random; the weights are those of the golden cases.
+The texts are drawn at random; the weights are those of the golden cases. What all four
+architectures promise is in test_families.py.
 """
 
 import math
-from unittest import mock
+from dataclasses import replace
 
 import numpy
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from refimpl.parity.goldens import bundled, find_goldens, read_golden
 from refimpl.taps import record
 from tests.compare import assert_same, assert_ulps
+from tests.models.drawn import (
+    OTHER_ORDER,
+    ROOM,
+    VOCABULARY,
+    assert_changes_nothing,
+    build,
+    rarely,
+    tensors_of,
+    texts,
+    vectors,
+    with_tensors,
+)
 
-PAD, VOCABULARY, ROOM = 1, 29, 14
-words = st.integers(2, VOCABULARY - 1)
-rarely = settings(max_examples=40)
-
-# Where two runs multiply matrices of different sizes, the matrix library adds up the products in
-# another order, and two layers carry that on. Largest seen in 12,000 draws: 38 ulps.
-OTHER_ORDER = 128
-
-
-@st.composite
-def texts(draw, ids=words, longest=ROOM):
-    """Ids (B, S) without padding, and a mask (B, S) that leaves each text something to look at."""
-    shape = draw(st.tuples(st.integers(1, 3), st.integers(1, longest)))
-    mask = draw(arrays(bool, shape))
-    mask[:, draw(st.integers(0, shape[1] - 1))] = True
-    return draw(arrays("int64", shape, elements=ids)), mask
-
-
-def vectors(shape, seed):
-    return numpy.random.default_rng(seed).standard_normal((*shape, 12))
-
-
-def in_order():
-    """Within it, products and sums are added up one after another, whatever the sizes."""
-
-    def matmul(a, b):
-        total = numpy.zeros((), a.dtype)
-        for k in range(a.shape[-1]):
-            total = total + a[..., :, k, None] * b[..., None, k, :]
-        return total
-
-    def add(x, axis, keepdims):
-        assert (axis, keepdims) == (-1, True)
-        return numpy.add.accumulate(x, axis=-1)[..., -1:]
-
-    return mock.patch.multiple(numpy, matmul=matmul, sum=add)
-
-
-def assert_changes_nothing(actual, expected):
-    """``actual()`` is ``expected()`` bit for bit with sums in order; else to within their order."""
-    with in_order():
-        assert_same(actual(), expected())
-    truth = expected()
-    assert_ulps(actual(), truth, ulps=OTHER_ORDER, of=numpy.abs(truth).max())
+PAD = 1
 
 
 # --- masks ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float32", "float16"])
-@given(texts=texts(), seed=st.integers(0, 9))
-def test_what_is_masked_is_not_seen(model, dtype, texts, seed):
-    ids, mask = texts
-    others = numpy.random.default_rng(seed).integers(2, VOCABULARY, ids.shape)
-    call = model("model", dtype)
-    seen = call(input_ids=ids, attention_mask=mask).last_hidden_state
-    other = call(input_ids=numpy.where(mask, ids, others), attention_mask=mask).last_hidden_state
-    assert_same(other[mask], seen[mask])  # to the bit: its weight is 0, and x + 0 v is x
-
-
+@rarely
 @given(texts=texts(), seed=st.integers(0, 9))
 def test_vectors_that_are_masked_are_not_seen(model, texts, seed):
     _, mask = texts
@@ -87,20 +47,6 @@ def test_vectors_that_are_masked_are_not_seen(model, texts, seed):
 
 
 @rarely
-@given(texts=texts(), seed=st.integers(0, 9))
-def test_what_is_not_masked_is_seen(model, texts, seed):
-    ids, mask = texts
-    call = model("model")
-    seen = call(input_ids=ids, attention_mask=mask).last_hidden_state
-    text, place = numpy.argwhere(mask)[seed % mask.sum()]
-    other = ids.copy()
-    other[text, place] = 2 + (ids[text, place] - 1) % (VOCABULARY - 2)  # another word
-    other = call(input_ids=other, attention_mask=mask).last_hidden_state
-    changed = (other != seen).any(axis=-1)
-    assert changed[text].all()  # every place of the text sees it
-    assert not numpy.delete(changed, text, axis=0).any()  # and no other text
-
-
 @given(texts=texts())
 def test_a_mask_of_keys_is_a_mask_for_each_query(model, texts):
     ids, mask = texts
@@ -150,45 +96,7 @@ def test_a_text_that_may_look_at_nothing_looks_at_all_places_alike(model, dtype,
     assert numpy.isfinite(out.last_hidden_state).all()
 
 
-# --- company and padding --------------------------------------------------------------------------
-
-
-@rarely
-@given(texts=texts())
-def test_a_batch_is_its_texts_one_by_one(model, texts):
-    ids, mask = texts
-    call = model("model")
-
-    def one_by_one():
-        rows = zip(ids, mask, strict=True)
-        each = [call(input_ids=i, attention_mask=m).last_hidden_state for i, m in rows]
-        return numpy.concatenate(each)
-
-    assert_changes_nothing(
-        lambda: call(input_ids=ids, attention_mask=mask).last_hidden_state, one_by_one
-    )
-
-
-@pytest.mark.parametrize("side", ["right", "left", "inside"])
-@rarely
-@given(texts=texts(), padding=st.integers(1, 9), seed=st.integers(0, 99))
-def test_padding_changes_no_token(model, side, texts, padding, seed):
-    ids, mask = texts
-    length = ids.shape[1]
-    somewhere = numpy.random.default_rng(seed).permutation(length + padding)[:length]
-    places = {
-        "right": numpy.arange(length),
-        "left": numpy.arange(length) + padding,
-        "inside": numpy.sort(somewhere),
-    }[side]
-    padded = numpy.full((len(ids), length + padding), PAD)
-    padded_mask = numpy.zeros(padded.shape, bool)
-    padded[:, places], padded_mask[:, places] = ids, mask
-    call = model("model")
-    assert_changes_nothing(
-        lambda: call(input_ids=padded, attention_mask=padded_mask).last_hidden_state[:, places],
-        lambda: call(input_ids=ids, attention_mask=mask).last_hidden_state,
-    )
+# --- order ----------------------------------------------------------------------------------------
 
 
 @rarely
@@ -223,6 +131,7 @@ def positions_by_hand(ids):
     return numpy.asarray(rows)
 
 
+@rarely
 @given(texts=texts(ids=st.integers(0, VOCABULARY - 1) | st.just(PAD)))
 def test_the_positions_that_are_taken_may_as_well_be_given(model, texts):
     ids, mask = texts
@@ -234,6 +143,7 @@ def test_the_positions_that_are_taken_may_as_well_be_given(model, texts):
     assert_same(given_, by_default)
 
 
+@rarely
 @given(texts=texts())
 def test_vectors_count_every_place(model, texts):
     ids, mask = texts
@@ -245,6 +155,7 @@ def test_vectors_count_every_place(model, texts):
         assert_same(given_, by_default)
 
 
+@rarely
 @given(texts=texts())
 def test_the_vectors_of_the_ids_may_as_well_be_given(model, texts):
     ids, mask = texts  # without padding, which would be numbered as vectors
@@ -347,3 +258,98 @@ def test_the_loss_is_what_the_logits_say(model, texts, data):
     # Subtractions of numbers as large as the largest score, and sums of as many as there are.
     largest = max(numpy.abs(row).max() for row, _ in counted)
     assert_ulps(out.loss, expected, ulps=8, of=largest)
+
+
+# --- decoders -------------------------------------------------------------------------------------
+
+
+def surprises(logits, labels):
+    """Return -log softmax(logits)[label] of every place whose label counts."""
+    pairs = zip(logits.reshape(-1, VOCABULARY), labels.ravel(), strict=True)
+    return [math.log(math.fsum(map(math.exp, r))) - r[i] for r, i in pairs if i != -100]
+
+
+@rarely
+@given(drawn=texts(longest=7), data=st.data())
+def test_the_loss_of_a_causal_model_is_that_of_the_next_token(model, drawn, data):
+    ids, _ = drawn
+    some = st.just(-100) | st.integers(0, VOCABULARY - 1)
+    labels = data.draw(arrays("int64", ids.shape, elements=some))
+    out = model("causal_lm")(input_ids=ids, labels=labels)
+    losses = surprises(out.logits[:, :-1], labels[:, 1:])
+    if not losses:
+        assert math.isnan(out.loss)
+        return
+    expected = numpy.asarray(math.fsum(losses) / len(losses))
+    assert_ulps(out.loss, expected, ulps=8, of=numpy.abs(out.logits).max())
+
+
+@rarely
+@given(drawn=texts())
+def test_a_causal_mask_for_each_query_is_what_a_decoder_makes(drawn):
+    ids, mask = drawn
+    length = ids.shape[1]
+    causal = mask[:, None, :] & numpy.tri(length, dtype=bool)
+    decoder, encoder = build("xlm_roberta", is_decoder=True), build("xlm_roberta")
+    made = decoder(input_ids=ids, attention_mask=mask).last_hidden_state
+    for model in (decoder, encoder):
+        assert_same(model(input_ids=ids, attention_mask=causal).last_hidden_state, made)
+
+
+def test_a_decoder_looks_ahead_where_a_mask_for_each_query_says_so():
+    ids, ones = [[5, 6, 7]], numpy.ones((1, 3, 3))
+    decoder, encoder = build("xlm_roberta", is_decoder=True), build("xlm_roberta")
+    ahead = decoder(input_ids=ids, attention_mask=ones).last_hidden_state
+    assert_same(ahead, encoder(input_ids=ids).last_hidden_state)
+
+
+def test_positions_behind_what_was_kept_count_its_padding():
+    # As in the original: what was kept is counted, whatever it was.
+    decoder = build("xlm_roberta", is_decoder=True)
+    kept = decoder(input_ids=[[PAD, 5, 6]], use_cache=True).past_key_values
+    with record() as taps:
+        decoder(input_ids=[[7, PAD, 8]], past_key_values=kept)
+    assert_same(taps["embeddings.position_ids"], [[PAD + 4, PAD, PAD + 5]])
+    with record() as taps:
+        decoder(inputs_embeds=numpy.zeros((1, 3, 12)), past_key_values=kept)
+    assert_same(taps["embeddings.position_ids"], [[PAD + 4, PAD + 5, PAD + 6]])
+
+
+def test_token_types_of_new_tokens_are_0(model):
+    decoder = build("xlm_roberta", is_decoder=True)
+    kept = decoder(input_ids=[[5, 6]], use_cache=True).past_key_values
+    expected = decoder(input_ids=[[7]], past_key_values=kept, token_type_ids=[[0]])
+    actual = decoder(input_ids=[[7]], past_key_values=kept)
+    assert_same(actual.last_hidden_state, expected.last_hidden_state)
+
+
+# --- pruned heads ---------------------------------------------------------------------------------
+
+PRUNED = {0: [0, 2], 1: [1]}
+
+
+@pytest.mark.parametrize("family", ["xlm_roberta", "xlm_roberta_xl", "xmod", "xlm"])
+def test_a_head_that_is_pruned_is_a_head_that_is_switched_off(family):
+    ids = numpy.arange(3, 13).reshape(2, 5)
+    model = build(family)
+    config = model.config
+    size, tensors = config.head_size, tensors_of(model)
+    for layer, heads in PRUNED.items():
+        rows = [i for h in range(3) if h not in heads for i in range(h * size, (h + 1) * size)]
+        for name in list(tensors):
+            if f"attentions.{layer}." not in name and f"layer.{layer}.attention." not in name:
+                continue
+            if name.endswith(("output.dense.weight", "out_lin.weight")):
+                tensors[name] = tensors[name][:, rows]
+            elif any(part in name for part in ("query", "key", "value", "_lin")) and (
+                "out_lin" not in name
+            ):
+                tensors[name] = tensors[name][rows]
+    pruned = replace(config, pruned_heads={str(i): heads for i, heads in PRUNED.items()})
+    pruned = with_tensors(replace(model, config=pruned), tensors)
+    keep = [[float(h not in PRUNED[i]) for h in range(3)] for i in range(2)]
+    more = {"lang_ids": [0, 1]} if family == "xmod" else {}
+    assert_changes_nothing(
+        lambda: pruned(input_ids=ids, **more).last_hidden_state + 0.0,
+        lambda: model(input_ids=ids, head_mask=keep, **more).last_hidden_state + 0.0,
+    )

@@ -8,7 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from refimpl.ops import merge_heads, scaled_dot_product_attention, split_heads
+from refimpl.ops import (
+    extend,
+    merge_heads,
+    multi_head_attention,
+    relative_position_scores,
+    scaled_dot_product_attention,
+    split_heads,
+)
 from tests.compare import assert_same, assert_ulps
 
 every = pytest.mark.parametrize("dtype", ["float64", "float32", "float16"])
@@ -32,7 +39,7 @@ def one_head(values):
 
 def test_split_heads_by_hand():
     x = numpy.asarray([[[1, 2, 3, 4], [5, 6, 7, 8]]])  # two places of four features
-    assert_same(split_heads(x, heads=2), [[[[1, 2], [5, 6]], [[3, 4], [7, 8]]]])
+    assert_same(split_heads(x, size=2), [[[[1, 2], [5, 6]], [[3, 4], [7, 8]]]])
 
 
 def test_merge_heads_by_hand():
@@ -43,9 +50,20 @@ def test_merge_heads_by_hand():
 def test_split_and_merge_undo_each_other():
     y, _, _ = query_key_value()
     x = numpy.arange(float(B * S * H * K)).reshape(B, S, H * K)
-    assert split_heads(x, heads=H).shape == (B, H, S, K)
-    assert_same(merge_heads(split_heads(x, heads=H)), x)
-    assert_same(split_heads(merge_heads(y), heads=H), y)
+    assert split_heads(x, size=K).shape == (B, H, S, K)
+    assert_same(merge_heads(split_heads(x, size=K)), x)
+    assert_same(split_heads(merge_heads(y), size=K), y)
+
+
+@pytest.mark.parametrize("past", [1, 4])
+def test_extend_puts_new_keys_behind_those_that_were_kept(past):
+    _, key, _ = query_key_value()
+    assert_same(extend(key[:, :, :past], key[:, :, past:]), key)
+
+
+def test_extend_of_nothing():
+    _, key, _ = query_key_value()
+    assert extend(None, key) is key
 
 
 # --- attention ------------------------------------------------------------------------------------
@@ -93,6 +111,25 @@ def test_shapes_of_all_results():
     out = scaled_dot_product_attention(*query_key_value(), mask=ALL, scale=1.0)
     shapes = [x.shape for x in out]
     assert shapes == [(B, H, S, K), (B, H, S, T), (B, H, S, T), (B, H, S, T)]
+
+
+def test_position_scores_are_added_before_the_scale():
+    query, key, value = one_head([2.0]), one_head([3.0, 0.0]), one_head([4.0, 8.0])
+    mask, position_scores = numpy.asarray([[[[True, True]]]]), numpy.asarray([[[[1.0, 7.0]]]])
+    out = scaled_dot_product_attention(
+        query, key, value, mask=mask, scale=0.5, position_scores=position_scores
+    )
+    assert_same(out.scores, [[[[(6 + 1) * 0.5, (0 + 7) * 0.5]]]])
+    assert_same(out.context, [[[[6.0]]]])
+
+
+def test_another_softmax():
+    def first(x):
+        return numpy.eye(1, x.shape[-1])[0] + 0.0 * x  # all weight on the first key
+
+    query, key, value = query_key_value()
+    out = scaled_dot_product_attention(query, key, value, mask=ALL, scale=0.3, softmax=first)
+    assert_same(out.context, numpy.broadcast_to(value[:, :, :1], (B, H, S, K)))
 
 
 # --- masks ----------------------------------------------------------------------------------------
@@ -164,3 +201,41 @@ def test_head_mask_by_hand():
 def test_without_head_mask_the_weights_are_the_probabilities():
     out = scaled_dot_product_attention(*query_key_value(), mask=ALL, scale=0.3)
     assert_same(out.weights, out.probs)
+
+
+# --- all heads ------------------------------------------------------------------------------------
+
+
+def test_multi_head_attention_is_its_parts_put_together():
+    draw = numpy.random.default_rng(0).standard_normal
+    query, key, value = (draw((2, n, 6)) for n in (3, 5, 5))
+    table = draw((15, 2))
+    mask = numpy.ones((2, 1, 1, 5), bool)
+    out = multi_head_attention(
+        query, key, value, head_size=2, mask=mask, distances=table, of_key=True
+    )
+    q, k, v = (split_heads(x, size=2) for x in (query, key, value))
+    scores = relative_position_scores(q, k, table, of_key=True)
+    parts = scaled_dot_product_attention(
+        q, k, v, mask=mask, scale=1 / math.sqrt(2), position_scores=scores
+    )
+    assert_same(out.context, merge_heads(parts.context))
+    assert_same(out.weights, parts.weights)
+    assert_same(out.kept[0], k)
+    assert_same(out.kept[1], v)
+
+
+def test_kept_keys_stand_before_new_ones_and_may_be_all_there_are():
+    draw = numpy.random.default_rng(0).standard_normal
+    query, key, value = (draw((2, 5, 6)) for _ in range(3))
+    whole = multi_head_attention(
+        query, key, value, head_size=2, mask=numpy.ones((1, 1, 1, 5), bool)
+    )
+    for done in (2, 5):
+        past = tuple(x[:, :, :done, :] for x in whole.kept)
+        new = (key[:, done:], value[:, done:]) if done < 5 else (None, None)
+        out = multi_head_attention(
+            query, *new, head_size=2, mask=numpy.ones((1, 1, 1, 5), bool), past=past
+        )
+        assert_same(out.context, whole.context)
+        assert_same(out.kept[0], whole.kept[0])

@@ -70,6 +70,14 @@ def test_tokens_are_numbered_from_above_the_padding_and_padding_is_not(ids, padd
         assert (numbered[row == padding] == padding).all()
 
 
+@given(arrays(numpy.int64, (2, 13), elements=st.integers(0, 3)), st.integers(0, 13))
+def test_positions_go_on_where_an_earlier_call_ended(ids, cut):
+    ids[:, :cut] = 2  # tokens: past counts no padding
+    whole = position_ids_from_padding(ids, padding_idx=1)
+    rest = position_ids_from_padding(ids[:, cut:], padding_idx=1, past=cut)
+    assert_same(rest, whole[:, cut:])
+
+
 # --- position ids in order ------------------------------------------------------------------------
 
 
@@ -83,3 +91,10 @@ def test_positions_in_order_are_those_of_a_text_without_padding():
     ids, vectors = numpy.full((2, 13), 5), numpy.zeros((2, 13, 3), "float32")
     expected = position_ids_from_padding(ids, padding_idx=1)
     assert_same(position_ids_in_order(vectors, padding_idx=1), expected)
+
+
+@pytest.mark.parametrize("cut", [0, 1, 12])
+def test_positions_in_order_go_on_where_an_earlier_call_ended(cut):
+    vectors = numpy.zeros((2, 13, 3))
+    whole = position_ids_in_order(vectors, padding_idx=1)
+    assert_same(position_ids_in_order(vectors[:, cut:], padding_idx=1, past=cut), whole[:, cut:])

@@ -17,6 +17,13 @@ def test_by_hand():
     assert_same(linear(x, weight, bias), [[1 + 6 + 10.0, 2 - 3 + 20.0]])
 
 
+def test_without_a_bias():
+    x, weight = numpy.asarray([1.0, 2.0]), numpy.asarray([[3.0, 4.0]])
+    assert_same(linear(x, weight), [11.0])
+    rows = whole(2, 3, 7)
+    assert_same(linear(rows, whole(11, 7)), linear(rows, whole(11, 7), numpy.zeros(11)))
+
+
 def whole(*shape):
     """Return whole numbers from -9 to 9: their products and sums are exact."""
     return numpy.random.default_rng(sum(shape)).integers(-9, 10, shape).astype(float)

@@ -12,7 +12,9 @@ from mpmath import mp, mpf
 from refimpl.ops import (
     binary_cross_entropy_with_logits,
     cross_entropy,
+    log_softmax,
     mean_squared_error,
+    negative_log_likelihood,
 )
 from tests.compare import assert_same, assert_ulps
 
@@ -95,6 +97,18 @@ quarters = st.integers(-2000, 2000).map(lambda i: i / 4)  # sums and differences
 def test_cross_entropy_does_not_see_a_constant_added(logits, constant):
     labels = numpy.asarray([2, 0, 0, -100, 1])
     assert_same(loss(logits + constant, labels), loss(logits, labels))
+
+
+def test_negative_log_likelihood_by_hand():
+    log_probs = numpy.asarray([[-1.0, -2.0], [-3.0, -4.0], [-5.0, -6.0]])
+    labels = numpy.asarray([1, -100, 0])
+    assert_same(negative_log_likelihood(log_probs, labels, ignore_index=-100), (2.0 + 5.0) / 2)
+
+
+def test_cross_entropy_is_that_of_log_softmax():
+    logits, labels = normal(5, 3), numpy.asarray([2, -100, 0, -100, 1])
+    expected = negative_log_likelihood(log_softmax(logits), labels, ignore_index=-100)
+    assert_same(loss(logits, labels), expected)
 
 
 # --- mean squared error ---------------------------------------------------------------------------

@@ -6,7 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from refimpl.ops import broadcast_mask, mask_scores, softmax
+from refimpl.ops import (
+    attention_mask_for,
+    broadcast_mask,
+    causal_mask,
+    length_mask,
+    mask_scores,
+    softmax,
+)
 from tests.compare import assert_same
 
 every = pytest.mark.parametrize("dtype", ["float64", "float32", "float16"])
@@ -22,6 +29,65 @@ def test_a_mask_of_keys_is_the_same_for_every_head_and_query(dtype):
 def test_a_mask_of_keys_for_each_query_is_the_same_for_every_head():
     mask = numpy.asarray([[[1, 0], [1, 1]]])
     assert_same(broadcast_mask(mask), [[[[True, False], [True, True]]]])
+
+
+def test_a_causal_mask_shows_what_stands_before():
+    expected = [[True, False, False], [True, True, False], [True, True, True]]
+    assert_same(causal_mask(3, 3, like=numpy.zeros(1)), expected)
+    assert_same(causal_mask(2, 3, like=numpy.zeros(1)), expected[1:])  # one key from a cache
+
+
+@given(st.integers(1, 9), st.integers(0, 9))
+def test_in_a_causal_mask_a_token_sees_itself_and_its_past(queries, past):
+    mask = causal_mask(queries, past + queries, like=numpy.zeros(1))
+    assert mask.shape == (queries, past + queries)
+    for (s, t), seen in numpy.ndenumerate(mask):
+        assert seen == (t <= past + s)
+
+
+def test_a_mask_of_lengths():
+    expected = [[True, True, False], [False, False, False], [True, True, True]]
+    assert_same(length_mask(numpy.asarray([2, 0, 3]), places=3), expected)
+
+
+@given(arrays("int64", 5, elements=st.integers(0, 9)), st.integers(1, 9))
+def test_a_mask_of_lengths_lets_as_many_be_seen(lengths, places):
+    mask = length_mask(lengths, places=places)
+    assert_same(mask.sum(axis=1), numpy.minimum(lengths, places))
+    assert (mask[:, :-1] >= mask[:, 1:]).all()  # and those come first
+
+
+# --- the mask of a model --------------------------------------------------------------------------
+
+HIDDEN = numpy.zeros((2, 3, 5), "float32")  # (B, S, D)
+
+
+def test_without_a_mask_everything_is_seen():
+    mask = attention_mask_for(HIDDEN, None, past=4, causal=False)
+    assert_same(mask, numpy.ones((2, 1, 1, 7), bool))
+
+
+def test_without_a_mask_a_causal_model_sees_the_past():
+    mask = attention_mask_for(HIDDEN, None, past=1, causal=True)
+    rows = [[True, True, False, False], [True, True, True, False], [True] * 4]
+    assert_same(mask, [[rows], [rows]])
+
+
+@given(arrays(bool, (2, 7)), st.booleans())
+def test_a_mask_of_keys_holds_beside_the_causal_one(given_mask, causal):
+    mask = attention_mask_for(HIDDEN, given_mask, past=4, causal=causal)
+    keys = numpy.broadcast_to(given_mask[:, None, None, :], (2, 1, 3, 7))
+    past = numpy.arange(7) <= numpy.arange(4, 7)[:, None]
+    assert_same(numpy.broadcast_to(mask, keys.shape), keys & past if causal else keys)
+
+
+@given(arrays(bool, (2, 3, 7)), st.booleans())
+def test_a_mask_for_each_query_holds_as_it_is(given_mask, causal):
+    mask = attention_mask_for(HIDDEN, given_mask, past=4, causal=causal)
+    assert_same(mask, given_mask[:, None])
+
+
+# --- masks and scores -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("shape", [(2, 7), (2, 5, 7)])

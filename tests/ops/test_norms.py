@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from mpmath import mp, mpf
 
-from refimpl.ops import layer_norm, log_softmax, softmax
+from refimpl.ops import layer_norm, log_softmax, softmax, softmax_float32
 from tests.compare import assert_same, assert_ulps
 
 both = pytest.mark.parametrize("dtype", ["float64", "float32"])
@@ -132,6 +132,15 @@ quarters = st.integers(-2000, 2000).map(lambda i: i / 4)  # sums and differences
 def test_softmax_and_its_logarithm_do_not_see_a_constant_added(x, constant):
     assert_same(softmax(x + constant), softmax(x))
     assert_same(log_softmax(x + constant), log_softmax(x))
+
+
+def test_softmax_float32_is_softmax_but_for_narrower_dtypes():
+    x = normal(3, 7)
+    for wide in (x, x.astype("float32")):
+        assert_same(softmax_float32(wide), softmax(wide))
+    narrow = x.astype("float16")
+    assert_same(softmax_float32(narrow), softmax(narrow.astype("float32")).astype("float16"))
+    assert (softmax_float32(narrow) != softmax(narrow)).any()
 
 
 # --- log_softmax ----------------------------------------------------------------------------------

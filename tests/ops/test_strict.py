@@ -30,32 +30,79 @@ QUERY_KEY_VALUE = (real(2, 3, 5, 11), real(2, 3, 7, 11), real(2, 3, 7, 11))
 
 # operation -> its calls: positional arguments, keyword arguments
 CALLS = {
+    "adaptive_log_softmax": [
+        (
+            (real(13, 7), real(5, 7), real(5)),
+            {"tails": [(real(3, 7), real(11, 3)), (real(2, 7), real(17, 2))]},
+        )
+    ],
+    "attention_mask_for": [
+        ((real(2, 5, 3), None), {"past": 2, "causal": False}),
+        ((real(2, 5, 3), None), {"past": 2, "causal": True}),
+        ((real(2, 5, 3), ids(2, 7, below=2)), {"past": 2, "causal": True}),
+        ((real(2, 5, 3), ids(2, 5, 7, below=2)), {"past": 2, "causal": True}),
+    ],
     "binary_cross_entropy_with_logits": [((real(5, 7), real(5, 7)), {})],
     "broadcast_mask": [((ids(2, 7, below=2),), {}), ((ids(2, 5, 7, below=2),), {})],
+    "causal_mask": [((3, 7), {"like": real(1)})],
     "cross_entropy": [
         ((real(5, 3), LABELS), {"ignore_index": -100}),
         ((real(5, 3), numpy.full(5, -100)), {"ignore_index": -100}),
     ],
     "embedding": [((ids(2, 3, below=11), real(11, 7)), {})],
     "erf": [((real(5, 7),), {})],
+    "extend": [((real(2, 3, 4, 7), real(2, 3, 5, 7)), {}), ((None, real(2, 3, 5, 7)), {})],
     "gelu_erf": [((real(5, 7),), {})],
     "gelu_tanh": [((real(5, 7),), {})],
     "layer_norm": [((real(2, 3, 7), real(7), real(7)), {"eps": 1e-5})],
-    "linear": [((real(2, 3, 7), real(11, 7), real(11)), {}), ((real(7), real(5, 7), real(5)), {})],
+    "length_mask": [((ids(5, below=8),), {"places": 7})],
+    "linear": [((real(2, 3, 7), real(11, 7), real(11)), {}), ((real(7), real(5, 7)), {})],
     "log_softmax": [((real(2, 3, 7),), {})],
     "mask_scores": [((real(2, 3, 5, 7), MASK), {})],
     "mean_squared_error": [((real(5, 7), real(5, 7)), {})],
     "merge_heads": [((real(2, 3, 5, 7),), {})],
-    "position_ids_from_padding": [((ids(2, 13, below=3),), {"padding_idx": 1})],
-    "position_ids_in_order": [((real(2, 13, 3),), {"padding_idx": 1})],
+    "negative_log_likelihood": [((real(5, 3), LABELS), {"ignore_index": -100})],
+    "position_ids_from_padding": [
+        ((ids(2, 13, below=3),), {"padding_idx": 1}),
+        ((ids(2, 13, below=3),), {"padding_idx": 1, "past": 5}),
+    ],
+    "position_ids_in_order": [
+        ((real(2, 13, 3),), {"padding_idx": 1}),
+        ((real(2, 13, 3),), {"padding_idx": 1, "past": 5}),
+    ],
+    "relative_position_scores": [
+        ((real(2, 3, 5, 11), real(2, 3, 7, 11), real(13, 11)), {"of_key": of_key})
+        for of_key in (False, True)
+    ],
     "relu": [((real(5, 7),), {})],
+    "multi_head_attention": [
+        (
+            (real(2, 3, 35), real(2, 5, 35), real(2, 5, 35)),
+            {
+                "head_size": 7,
+                "mask": MASK,
+                "past": (real(2, 5, 2, 7), real(2, 5, 2, 7)),
+                "distances": real(15, 7),
+                "of_key": True,
+                "head_mask": real(5),
+            },
+        ),
+        (
+            (real(2, 3, 35), None, None),
+            {"head_size": 7, "mask": MASK, "past": (real(2, 5, 7, 7), real(2, 5, 7, 7))},
+        ),
+    ],
     "scaled_dot_product_attention": [
         (QUERY_KEY_VALUE, {"mask": MASK, "scale": 0.3}),
         (QUERY_KEY_VALUE, {"mask": MASK, "scale": 0.3, "head_mask": real(3)}),
+        (QUERY_KEY_VALUE, {"mask": MASK, "scale": 0.3, "position_scores": real(2, 3, 5, 7)}),
+        (QUERY_KEY_VALUE, {"mask": MASK, "scale": 0.3, "softmax": ops.softmax_float32}),
     ],
     "silu": [((real(5, 7),), {})],
+    "sinusoidal_positions": [((numpy.arange(13),), {"width": 7})],
     "softmax": [((real(2, 3, 7),), {})],
-    "split_heads": [((real(2, 3, 35),), {"heads": 5})],
+    "softmax_float32": [((real(2, 3, 7),), {})],
+    "split_heads": [((real(2, 3, 35),), {"size": 7})],
     "tanh": [((real(5, 7),), {})],
 }
 
@@ -72,8 +119,8 @@ both = pytest.mark.parametrize("dtype", ["float64", "float32"])
 
 def prepare(x, dtype, convert):
     """Return ``x`` with each array in it converted, real ones in ``dtype``."""
-    if isinstance(x, tuple):
-        return tuple(prepare(part, dtype, convert) for part in x)
+    if isinstance(x, (tuple, list)):
+        return type(x)(prepare(part, dtype, convert) for part in x)
     if isinstance(x, dict):
         return {key: prepare(value, dtype, convert) for key, value in x.items()}
     if not isinstance(x, numpy.ndarray):
@@ -84,14 +131,18 @@ def prepare(x, dtype, convert):
 def run(name, call, dtype, convert=lambda x: x):
     """Run a call and return all its results."""
     arguments, options = prepare(call, dtype, convert)
-    result = getattr(ops, name)(*arguments, **options)
-    return result if isinstance(result, tuple) else (result,)
+    return flat(getattr(ops, name)(*arguments, **options))
+
+
+def flat(result):
+    """Return the arrays of a result, which may be tuples of arrays in one another."""
+    return sum(map(flat, result), ()) if isinstance(result, tuple) else (result,)
 
 
 def test_every_operation_has_a_row():
     functions = {name for name in ops.__all__ if inspect.isfunction(getattr(ops, name))}
     assert set(CALLS) == functions
-    assert set(ops.__all__) - functions == {"ACTIVATIONS", "Attention"}
+    assert set(ops.__all__) - functions == {"ACTIVATIONS", "Attention", "MultiHeadAttention"}
 
 
 @every_call

@@ -15,7 +15,7 @@ from refimpl.backend import to_numpy
 from refimpl.models.model import load
 from refimpl.parity.compare import compare_exact, compare_floats, relative_error
 from refimpl.parity.tolerances import tolerance
-from refimpl.parity.verify import _flatten
+from refimpl.parity.verify import flatten
 from refimpl.taps import record as record_ours
 from tests.compare import assert_same, assert_ulps
 
@@ -195,7 +195,7 @@ def run_ours(folder, dtype, inputs):
         outputs = load(folder, dtype=dtype, kernels="plain")(**inputs)
     return Run(
         {name: to_numpy(x) for name, x in taps.items()},
-        {name: to_numpy(x) for name, x in _flatten(outputs).items()},
+        {name: to_numpy(x) for name, x in flatten(outputs).items()},
     )
 
 
