@@ -1,0 +1,26 @@
+"""The command line: the doors of the package from a shell, one file for each command.
+
+Exit codes: 0 it held (or was done), 1 it did not hold, 2 it could not be run. Results go to
+standard output, progress and errors to standard error; on a pipe there is no progress.
+"""
+
+from __future__ import annotations
+
+import typer
+
+from refimpl.cli.fill_mask import fill_mask
+from refimpl.cli.verify import verify
+
+app = typer.Typer(
+    help="The XLM family in explicit array code, verified against the originals.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command("verify")(verify)
+app.command("fill-mask")(fill_mask)
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
