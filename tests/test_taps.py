@@ -6,7 +6,7 @@ import numpy
 import pytest
 
 from refimpl import record
-from refimpl.taps import tap
+from refimpl.taps import edit, tap
 
 
 def test_a_tap_returns_its_array_itself():
@@ -59,3 +59,23 @@ def test_a_name_that_comes_twice_is_an_error():
         with pytest.raises(ValueError, match="tap 'x' is already recorded"):
             tap("x", numpy.ones(3))
     assert taps["x"].sum() == 0
+
+
+def test_an_editor_puts_something_else_in_the_place_of_a_tap():
+    x, y = numpy.zeros(3), numpy.ones(3)
+    with edit(lambda name, value: y if name == "a" else value), record() as taps:
+        assert tap("a", x) is y
+        assert tap("b", x) is x
+    assert taps["a"] is x  # what was computed, not what went on
+    assert tap("a", x) is x
+
+
+def test_the_innermost_editor_edits():
+    with edit(lambda name, x: x + 1), edit(lambda name, x: x + 10):
+        assert tap("a", 0) == 10
+
+
+def test_nothing_is_edited_after_an_error():
+    with suppress(RuntimeError), edit(lambda name, x: x + 1):
+        raise RuntimeError
+    assert tap("a", 0) == 0

@@ -11,8 +11,10 @@ from collections.abc import Callable
 
 from refimpl.backend import Array, namespace
 from refimpl.ops.erf import erf
+from refimpl.replacing import operation
 
 
+@operation
 def gelu_erf(x: Array) -> Array:
     """(...) -> (...)
 
@@ -23,6 +25,7 @@ def gelu_erf(x: Array) -> Array:
     return 0.5 * x * (1.0 + erf(x * math.sqrt(0.5)))
 
 
+@operation
 def gelu_tanh(x: Array) -> Array:
     """(...) -> (...)
 
@@ -40,6 +43,7 @@ def gelu_tanh(x: Array) -> Array:
     return 0.5 * x * (1.0 + xp.tanh(inner))
 
 
+@operation
 def relu(x: Array) -> Array:
     """(...) -> (...)
 
@@ -48,6 +52,7 @@ def relu(x: Array) -> Array:
     return namespace(x).maximum(x, 0.0)
 
 
+@operation
 def silu(x: Array) -> Array:
     """(...) -> (...)
 
@@ -60,6 +65,7 @@ def silu(x: Array) -> Array:
     return x * xp.where(x < 0.0, e, 1.0) / (1.0 + e)
 
 
+@operation
 def tanh(x: Array) -> Array:
     """(...) -> (...)
 

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from refimpl.backend import Array, namespace
 from refimpl.ops.linear import linear
 from refimpl.ops.norms import log_softmax
+from refimpl.replacing import operation
 
 
+@operation
 def adaptive_log_softmax(
     x: Array, head_weight: Array, head_bias: Array, tails: Sequence[tuple[Array, Array]]
 ) -> Array:

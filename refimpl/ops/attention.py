@@ -10,6 +10,7 @@ from refimpl.backend import Array, namespace
 from refimpl.ops.masks import mask_scores
 from refimpl.ops.norms import softmax
 from refimpl.ops.positions import relative_position_scores
+from refimpl.replacing import operation
 
 
 class Attention(NamedTuple):
@@ -21,6 +22,7 @@ class Attention(NamedTuple):
     scores: Array  #  (B, H, S, T)  scaled dot products, before the mask
 
 
+@operation
 def split_heads(x: Array, *, size: int) -> Array:
     """(B, S, D) -> (B, H, S, K)
 
@@ -31,6 +33,7 @@ def split_heads(x: Array, *, size: int) -> Array:
     return xp.permute_dims(xp.reshape(x, (batch, length, width // size, size)), (0, 2, 1, 3))
 
 
+@operation
 def merge_heads(x: Array) -> Array:
     """(B, H, S, K) -> (B, S, D)
 
@@ -41,6 +44,7 @@ def merge_heads(x: Array) -> Array:
     return xp.reshape(xp.permute_dims(x, (0, 2, 1, 3)), (batch, length, heads * size))
 
 
+@operation
 def extend(past: Array | None, new: Array) -> Array:
     """(B, H, T-S, K), (B, H, S, K) -> (B, H, T, K)
 
@@ -49,6 +53,7 @@ def extend(past: Array | None, new: Array) -> Array:
     return new if past is None else namespace(new).concat([past, new], axis=2)
 
 
+@operation
 def scaled_dot_product_attention(
     query: Array,
     key: Array,
@@ -89,6 +94,7 @@ class MultiHeadAttention(NamedTuple):
     kept: tuple[Array, Array]  # keys and values of all T tokens so far, (B, H, T, K) each
 
 
+@operation
 def multi_head_attention(
     query: Array,
     key: Array | None,

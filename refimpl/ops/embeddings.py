@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from refimpl.backend import Array, arange, namespace
+from refimpl.replacing import operation
 
 
+@operation
 def embedding(ids: Array, weight: Array) -> Array:
     """ids (...), (V, D) -> (..., D)
 
@@ -19,6 +21,7 @@ def embedding(ids: Array, weight: Array) -> Array:
     return xp.reshape(rows, (*ids.shape, weight.shape[1]))
 
 
+@operation
 def position_ids_from_padding(input_ids: Array, *, padding_idx: int, past: int = 0) -> Array:
     """ids (B, S) -> ids (B, S)
 
@@ -36,6 +39,7 @@ def position_ids_from_padding(input_ids: Array, *, padding_idx: int, past: int =
     return count * is_token + padding_idx
 
 
+@operation
 def position_ids_in_order(inputs_embeds: Array, *, padding_idx: int, past: int = 0) -> Array:
     """(B, S, D) -> ids (B, S)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from refimpl.backend import Array, Namespace, namespace
+from refimpl.replacing import operation
 
 
 class Table(NamedTuple):
@@ -80,6 +81,7 @@ FLOAT64 = Table(
 )
 
 
+@operation
 def erf(x: Array) -> Array:
     """(...) -> (...)
 

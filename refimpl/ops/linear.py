@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from refimpl.backend import Array, namespace
+from refimpl.replacing import operation
 
 
+@operation
 def linear(x: Array, weight: Array, bias: Array | None = None) -> Array:
     """(..., I), (O, I), (O) -> (..., O)
 

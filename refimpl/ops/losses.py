@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from refimpl.backend import Array, namespace
 from refimpl.ops.norms import log_softmax
+from refimpl.replacing import operation
 
 
+@operation
 def negative_log_likelihood(log_probs: Array, labels: Array, *, ignore_index: int) -> Array:
     """(N, C), ids (N) -> ()
 
@@ -24,6 +26,7 @@ def negative_log_likelihood(log_probs: Array, labels: Array, *, ignore_index: in
     return xp.where(number > 0, total / xp.maximum(number, 1.0), xp.nan)
 
 
+@operation
 def cross_entropy(logits: Array, labels: Array, *, ignore_index: int) -> Array:
     """(N, C), ids (N) -> ()
 
@@ -34,6 +37,7 @@ def cross_entropy(logits: Array, labels: Array, *, ignore_index: int) -> Array:
     return negative_log_likelihood(log_softmax(logits), labels, ignore_index=ignore_index)
 
 
+@operation
 def mean_squared_error(x: Array, target: Array) -> Array:
     """(...), (...) -> ()
 
@@ -45,6 +49,7 @@ def mean_squared_error(x: Array, target: Array) -> Array:
     return xp.mean((x - target) * (x - target))
 
 
+@operation
 def binary_cross_entropy_with_logits(logits: Array, target: Array) -> Array:
     """(...), (...) -> ()
 

@@ -6,8 +6,10 @@ Masks stay boolean until the one place where they meet the scores, :func:`mask_s
 from __future__ import annotations
 
 from refimpl.backend import Array, arange, namespace
+from refimpl.replacing import operation
 
 
+@operation
 def broadcast_mask(attention_mask: Array) -> Array:
     """mask (B, T) -> mask (B, 1, 1, T)
 
@@ -21,6 +23,7 @@ def broadcast_mask(attention_mask: Array) -> Array:
     return allowed[:, None, None, :] if allowed.ndim == 2 else allowed[:, None, :, :]
 
 
+@operation
 def causal_mask(queries: int, keys: int, *, like: Array) -> Array:
     """-> mask (S, T)
 
@@ -31,6 +34,7 @@ def causal_mask(queries: int, keys: int, *, like: Array) -> Array:
     return place[None, :] <= place[keys - queries :, None]
 
 
+@operation
 def length_mask(lengths: Array, *, places: int) -> Array:
     """ids (B) -> mask (B, S)
 
@@ -41,6 +45,7 @@ def length_mask(lengths: Array, *, places: int) -> Array:
     return arange(places, like=lengths)[None, :] < lengths[:, None]
 
 
+@operation
 def attention_mask_for(x: Array, attention_mask: Array | None, *, past: int, causal: bool) -> Array:
     """(B, S, D), mask (B, T) -> mask (B, 1, S, T)
 
@@ -61,6 +66,7 @@ def attention_mask_for(x: Array, attention_mask: Array | None, *, past: int, cau
     return mask
 
 
+@operation
 def mask_scores(scores: Array, mask: Array) -> Array:
     """(B, H, S, T), mask (B, 1, 1, T) -> (B, H, S, T)
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from refimpl.backend import Array, namespace
+from refimpl.replacing import operation
 
 
+@operation
 def layer_norm(x: Array, weight: Array, bias: Array, *, eps: float) -> Array:
     """(..., D), (D), (D) -> (..., D)
 
@@ -27,6 +29,7 @@ def layer_norm(x: Array, weight: Array, bias: Array, *, eps: float) -> Array:
     return centred / xp.sqrt(variance + eps) * weight + bias
 
 
+@operation
 def softmax(x: Array) -> Array:
     """(..., N) -> (..., N)
 
@@ -38,6 +41,7 @@ def softmax(x: Array) -> Array:
     return e / xp.sum(e, axis=-1, keepdims=True)
 
 
+@operation
 def softmax_float32(x: Array) -> Array:
     """(..., N) -> (..., N)
 
@@ -51,6 +55,7 @@ def softmax_float32(x: Array) -> Array:
     return xp.astype(softmax(xp.astype(x, xp.float32)), x.dtype)
 
 
+@operation
 def log_softmax(x: Array) -> Array:
     """(..., N) -> (..., N)
 

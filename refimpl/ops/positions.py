@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from refimpl.backend import Array, arange, namespace
 from refimpl.ops.embeddings import embedding
+from refimpl.replacing import operation
 
 
+@operation
 def sinusoidal_positions(positions: Array, *, width: int) -> Array:
     """ids (P) -> (P, D)
 
@@ -22,6 +24,7 @@ def sinusoidal_positions(positions: Array, *, width: int) -> Array:
     return xp.astype(xp.where(column % 2 == 0, xp.sin(angle), xp.cos(angle)), xp.float32)
 
 
+@operation
 def relative_position_scores(query: Array, key: Array, table: Array, *, of_key: bool) -> Array:
     """(B, H, S, K), (B, H, T, K), (P, K) -> (B, H, S, T)
 

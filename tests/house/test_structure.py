@@ -42,7 +42,7 @@ def starts_with(name, package):
 # --- the floors -----------------------------------------------------------------------------------
 
 FLOORS = [
-    {"errors", "backend", "taps"},
+    {"errors", "backend", "taps", "replacing"},
     {"ops"},
     {"checkpoints"},
     {"models"},

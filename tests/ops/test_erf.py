@@ -159,4 +159,4 @@ def test_strict_integers_are_refused():
 def test_tables_are_what_the_fit_prints(dtype):
     text, core, tail = fit_erf.table(dtype.upper())
     assert (TABLES[dtype].core, TABLES[dtype].tail) == (core, tail)
-    assert f"\n{text}\n" in Path(inspect.getfile(erf)).read_text(encoding="utf-8")
+    assert f"\n{text}\n" in Path(inspect.getfile(inspect.unwrap(erf))).read_text(encoding="utf-8")
