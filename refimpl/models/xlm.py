@@ -276,10 +276,12 @@ def attention(
         head_mask=head_mask,
         softmax=ops.softmax_float32,
     )
-    tap(w.at("scores"), result.scores)
-    tap(w.at("probs"), result.probs)
-    context = tap(w.at("context"), result.context)
-    return tap(w.at("out_lin"), ops.linear(context, **w["out_lin"])), result
+    result = result._replace(
+        scores=tap(w.at("scores"), result.scores),
+        probs=tap(w.at("probs"), result.probs),
+        context=tap(w.at("context"), result.context),
+    )
+    return tap(w.at("out_lin"), ops.linear(result.context, **w["out_lin"])), result
 
 
 def feed_forward(w: Weights, config: XLMConfig, hidden: Array) -> Array:

@@ -226,10 +226,11 @@ def cross_attention(
 
 def tap_attention(w: Weights, result: ops.MultiHeadAttention) -> ops.MultiHeadAttention:
     """Offer what lies between the modules, in the order in which it was computed."""
-    tap(w.at("scores"), result.scores)
-    tap(w.at("probs"), result.probs)
-    tap(w.at("context"), result.context)
-    return result
+    return result._replace(
+        scores=tap(w.at("scores"), result.scores),
+        probs=tap(w.at("probs"), result.probs),
+        context=tap(w.at("context"), result.context),
+    )
 
 
 def add_and_norm(w: Weights, config: XLMRobertaConfig, x: Array, residual: Array) -> Array:

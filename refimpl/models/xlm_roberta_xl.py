@@ -224,10 +224,11 @@ def cross_attention(
 
 def tap_attention(w: Weights, result: ops.MultiHeadAttention) -> ops.MultiHeadAttention:
     """Offer what lies between the modules, in the order in which it was computed."""
-    tap(w.at("scores"), result.scores)
-    tap(w.at("probs"), result.probs)
-    tap(w.at("context"), result.context)
-    return result
+    return result._replace(
+        scores=tap(w.at("scores"), result.scores),
+        probs=tap(w.at("probs"), result.probs),
+        context=tap(w.at("context"), result.context),
+    )
 
 
 def norm(w: Weights, name: str, config: XLMRobertaXLConfig, x: Array) -> Array:
