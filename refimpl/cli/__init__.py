@@ -9,6 +9,7 @@ from __future__ import annotations
 import typer
 
 from refimpl.cli.fill_mask import fill_mask
+from refimpl.cli.tokenize import tokenize
 from refimpl.cli.verify import verify
 
 app = typer.Typer(
@@ -19,6 +20,7 @@ app = typer.Typer(
 )
 app.command("verify")(verify)
 app.command("fill-mask")(fill_mask)
+app.command("tokenize")(tokenize)
 
 
 def main() -> None:
