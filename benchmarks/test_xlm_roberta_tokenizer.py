@@ -20,8 +20,8 @@ from pathlib import Path
 import pytest
 
 import refimpl
-from refimpl.tokenizers.sentencepiece_library import LibraryEngine
-from refimpl.tokenizers.unigram import ExplicitEngine
+from refimpl.tokenizers.xlm_roberta.library import LibraryEngine
+from refimpl.tokenizers.xlm_roberta.unigram import ExplicitEngine
 from tests.oracle.corpus import lines
 
 LINES = 10_000

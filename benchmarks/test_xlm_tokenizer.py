@@ -12,9 +12,9 @@ import time
 
 import pytest
 
-from refimpl.tokenizers.xlm import XLMTokenizer
+from refimpl.tokenizers.xlm.tokenizer import XLMTokenizer
 from tests.oracle import corpus
-from tests.tokenizers import xlm_toy
+from tests.tokenizers.xlm import toy as xlm_toy
 
 transformers = pytest.importorskip("transformers")
 

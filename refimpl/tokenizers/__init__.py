@@ -11,7 +11,7 @@ from refimpl.errors import CheckpointError
 
 if TYPE_CHECKING:
     from refimpl.tokenizers.tokenizer import Tokenizer
-    from refimpl.tokenizers.xlm_roberta import Engine, Numbering, XLMRobertaTokenizer
+    from refimpl.tokenizers.xlm_roberta.tokenizer import Engine, Numbering, XLMRobertaTokenizer
 
 __all__ = ["load_tokenizer"]
 
@@ -51,7 +51,7 @@ def load_tokenizer(path: str | os.PathLike[str], engine: str | None = None) -> T
         return _load_xlm_roberta(folder, engine)
     if engine == "library":
         raise ValueError("engine: expected None or 'explicit' for an XLM tokenizer, got 'library'")
-    from refimpl.tokenizers.xlm import XLMTokenizer
+    from refimpl.tokenizers.xlm.tokenizer import XLMTokenizer
 
     return XLMTokenizer.from_folder(folder)
 
@@ -59,7 +59,7 @@ def load_tokenizer(path: str | os.PathLike[str], engine: str | None = None) -> T
 def _load_xlm_roberta(folder: Path, engine: str | None) -> XLMRobertaTokenizer:
     from refimpl.tokenizers import settings
     from refimpl.tokenizers.families import DICTIONARY_FILE
-    from refimpl.tokenizers.xlm_roberta import XLMRobertaTokenizer, fairseq_numbering
+    from refimpl.tokenizers.xlm_roberta.tokenizer import XLMRobertaTokenizer, fairseq_numbering
 
     file = folder / "tokenizer_config.json"
     config = settings.read_settings(file)
@@ -80,9 +80,9 @@ def _load_xlm_roberta(folder: Path, engine: str | None) -> XLMRobertaTokenizer:
 
 def _make_engine(folder: Path, engine: str | None) -> Engine:
     from refimpl.tokenizers.families import FAST_FILE, MODEL_FILE
-    from refimpl.tokenizers.sentencepiece_library import LibraryEngine
-    from refimpl.tokenizers.tokenizer_json import read_tokenizer_json
-    from refimpl.tokenizers.unigram import ExplicitEngine
+    from refimpl.tokenizers.xlm_roberta.library import LibraryEngine
+    from refimpl.tokenizers.xlm_roberta.tokenizer_json import read_tokenizer_json
+    from refimpl.tokenizers.xlm_roberta.unigram import ExplicitEngine
 
     file = folder / MODEL_FILE
     model = file if file.is_file() else read_tokenizer_json(folder / FAST_FILE)
@@ -91,8 +91,8 @@ def _make_engine(folder: Path, engine: str | None) -> Engine:
 
 def _dictionary_numbering(file: Path, engine: Engine) -> Numbering:
     """Return the ids that a fairseq dictionary gives to the pieces of a model."""
-    from refimpl.tokenizers.fairseq_dict import ids_by_place, read_dict
-    from refimpl.tokenizers.xlm_roberta import FAIRSEQ_IDS, MASK, Numbering
+    from refimpl.tokenizers.xlm_roberta.fairseq_dict import ids_by_place, read_dict
+    from refimpl.tokenizers.xlm_roberta.tokenizer import FAIRSEQ_IDS, MASK, Numbering
 
     entries = read_dict(file)
     try:

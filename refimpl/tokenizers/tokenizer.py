@@ -6,7 +6,7 @@
           -> rows: special tokens around by a template, padding      rows.py
           -> Encoding                                                encoding.py
 
-A family (xlm_roberta.py, xlm.py) is a subclass that fills in the hooks, and nothing else: a
+A family (xlm_roberta/, xlm/) is a subclass that fills in the hooks, and nothing else: a
 vocabulary, the way from one text to tokens and back, and a template for the special tokens.
 
 Source: transformers 4.57.6 tokenization_utils_base.py (``PreTrainedTokenizerBase.__call__``),
@@ -24,7 +24,7 @@ from itertools import accumulate, pairwise
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from refimpl.tokenizers.arguments import (
+from refimpl.tokenizers.calls.arguments import (
     Batch,
     Text,
     Texts,
@@ -35,9 +35,9 @@ from refimpl.tokenizers.arguments import (
     is_index,
     kind,
 )
-from refimpl.tokenizers.encoding import Encoding, hand_over
-from refimpl.tokenizers.plan import Plan, make_plan
-from refimpl.tokenizers.rows import Rows, Span, Template
+from refimpl.tokenizers.calls.encoding import Encoding, hand_over
+from refimpl.tokenizers.calls.plan import Plan, make_plan
+from refimpl.tokenizers.calls.rows import Rows, Span, Template
 
 if TYPE_CHECKING:
     from refimpl.backend import Backend

@@ -16,12 +16,12 @@ import pytest
 from hypothesis import given
 
 import refimpl
-from refimpl.tokenizers.charsmap import longest_rule, parse_charsmap
-from refimpl.tokenizers.fairseq_dict import ids_by_place, read_dict
-from refimpl.tokenizers.sentencepiece_library import LibraryEngine
-from refimpl.tokenizers.sentencepiece_model import UNK_PLACE, read_model
-from refimpl.tokenizers.tokenizer_json import read_tokenizer_json
-from refimpl.tokenizers.unigram import ExplicitEngine
+from refimpl.tokenizers.xlm_roberta.charsmap import longest_rule, parse_charsmap
+from refimpl.tokenizers.xlm_roberta.fairseq_dict import ids_by_place, read_dict
+from refimpl.tokenizers.xlm_roberta.library import LibraryEngine
+from refimpl.tokenizers.xlm_roberta.model_file import UNK_PLACE, read_model
+from refimpl.tokenizers.xlm_roberta.tokenizer_json import read_tokenizer_json
+from refimpl.tokenizers.xlm_roberta.unigram import ExplicitEngine
 from tests.oracle.corpus import interesting_text, lines, nasty
 
 pytestmark = pytest.mark.oracle

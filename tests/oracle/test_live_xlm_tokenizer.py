@@ -18,12 +18,12 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from refimpl.tokenizers import bpe, moses, text
-from refimpl.tokenizers.segmentation import japanese
-from refimpl.tokenizers.xlm import XLMTokenizer
-from refimpl.tokenizers.xlm_files import read_files
+from refimpl.tokenizers.xlm import bpe, moses, text
+from refimpl.tokenizers.xlm.files import read_files
+from refimpl.tokenizers.xlm.segmentation import japanese
+from refimpl.tokenizers.xlm.tokenizer import XLMTokenizer
 from tests.oracle import corpus
-from tests.tokenizers import xlm_toy
+from tests.tokenizers.xlm import toy as xlm_toy
 
 pytestmark = pytest.mark.oracle
 transformers = pytest.importorskip("transformers")
@@ -229,7 +229,7 @@ def test_chinese_is_the_originals_with_rjieba_as_segmenter(toy):
 
 def test_rjieba_parts_from_jieba_in_latin_letters_digits_and_signs_only():
     rjieba = pytest.importorskip("rjieba")
-    from refimpl.tokenizers.segmentation import chinese
+    from refimpl.tokenizers.xlm.segmentation import chinese
 
     cut = chinese()
     assert cut("范围 0-4") == ["范围", " ", "0", "-", "4"]

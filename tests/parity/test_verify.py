@@ -141,7 +141,7 @@ def test_positions_that_start_one_off_show_as_positions(folder, monkeypatch):
 
 
 def test_a_tokenizer_that_parts_shows_before_the_model(copy, monkeypatch):
-    from refimpl.tokenizers.xlm_roberta import XLMRobertaTokenizer
+    from refimpl.tokenizers.xlm_roberta.tokenizer import XLMRobertaTokenizer
 
     true = XLMRobertaTokenizer.__call__
 

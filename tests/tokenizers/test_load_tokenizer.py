@@ -10,11 +10,11 @@ import pytest
 
 from refimpl.errors import CheckpointError
 from refimpl.tokenizers import load_tokenizer
-from refimpl.tokenizers.sentencepiece_library import LibraryEngine
 from refimpl.tokenizers.tokenizer import Tokenizer
-from refimpl.tokenizers.unigram import ExplicitEngine
-from refimpl.tokenizers.xlm import XLMTokenizer
-from refimpl.tokenizers.xlm_roberta import XLMRobertaTokenizer
+from refimpl.tokenizers.xlm.tokenizer import XLMTokenizer
+from refimpl.tokenizers.xlm_roberta.library import LibraryEngine
+from refimpl.tokenizers.xlm_roberta.tokenizer import XLMRobertaTokenizer
+from refimpl.tokenizers.xlm_roberta.unigram import ExplicitEngine
 
 ROOT = Path(__file__).parents[2]
 TOY = ROOT / "golden" / "tokenizers" / "xlm_roberta"
@@ -47,7 +47,7 @@ def write(file, value):
 
 
 def test_light_import():
-    code = "import sys, refimpl.tokenizers.xlm_roberta; print(sorted(sys.modules))"
+    code = "import sys, refimpl.tokenizers.xlm_roberta.tokenizer; print(sorted(sys.modules))"
     loaded = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=True, text=True
     )

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from refimpl.backend import get_backend
 from refimpl.tokenizers import tokenizer
-from refimpl.tokenizers.rows import Span
+from refimpl.tokenizers.calls.rows import Span
 from refimpl.tokenizers.tokenizer import Tokenizer, clean_up_spaces
 
 WORDS = ["<s>", "</s>", "<pad>", "<unk>", "<mask>", "<x>", "a", "bee", "sea", "."]
