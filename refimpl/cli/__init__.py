@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import typer
 
+from refimpl.cli.convert import convert
 from refimpl.cli.fill_mask import fill_mask
+from refimpl.cli.inspect import inspect
 from refimpl.cli.verify import verify
 
 app = typer.Typer(
@@ -19,6 +21,8 @@ app = typer.Typer(
 )
 app.command("verify")(verify)
 app.command("fill-mask")(fill_mask)
+app.command("inspect")(inspect)
+app.command("convert")(convert)
 
 
 def main() -> None:
