@@ -25,6 +25,7 @@ LEAST = 3.0  # how many times as fast ours is to be
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
+    """The files that both read."""
     try:
         return xlm_toy.published()
     except pytest.skip.Exception:
@@ -33,15 +34,18 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def theirs(folder):
+    """The original."""
     return transformers.XLMTokenizer.from_pretrained(folder)
 
 
 @pytest.fixture(scope="module")
 def ours(folder):
+    """Ours."""
     return XLMTokenizer.from_folder(folder)
 
 
 def real_lines(of):
+    """Return 10,000 lines of catalogues whose language begins so."""
     lines = [(name, line) for name, line in corpus.all_lines() if name.startswith(of)]
     if len(lines) < LINES:
         pytest.skip(f"{corpus.LOCALES} holds {len(lines)} lines of {of or 'any language'}")
@@ -49,6 +53,7 @@ def real_lines(of):
 
 
 def timed(call, texts):
+    """Return the processor time of a call, in seconds, and the ids."""
     start = time.process_time()
     ids = call(texts)["input_ids"]
     return time.process_time() - start, ids
@@ -56,6 +61,7 @@ def timed(call, texts):
 
 @pytest.mark.parametrize("of", ["", "en"], ids=["all languages", "English"])
 def test_whole_calls(benchmark, theirs, ours, of):
+    """The same ids, at least three times as fast."""
     texts = real_lines(of)
     theirs("the"), ours("the")
     times = {"theirs": [], "ours": []}

@@ -1,8 +1,8 @@
 """From the files in which models were published to a folder that transformers and refimpl load.
 
-Three kinds of source: fairseq's (``originals/fairseq.py``), the XLM authors' (``originals/xlm.py``), and a
-Hugging Face folder whose weights are still ``pytorch_model.bin``. Each is brought to a
-:class:`Checkpoint`, which ``writing.py`` writes. No file's code is run.
+Three kinds of source: fairseq's (``originals/fairseq.py``), the XLM authors'
+(``originals/xlm.py``), and a Hugging Face folder whose weights are still ``pytorch_model.bin``.
+Each is brought to a :class:`Checkpoint`, which ``writing.py`` writes. No file's code is run.
 """
 
 from __future__ import annotations

@@ -8,7 +8,6 @@ import numpy
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from refimpl.tokenizers.sentencepiece_model import SentencePieceLibrary
 
 from refimpl.checkpoints.originals.fairseq import from_fairseq, head_layout, layout_of
 from refimpl.checkpoints.originals.fairseq_config import Model
@@ -16,6 +15,7 @@ from refimpl.checkpoints.originals.fairseq_vocabulary import parse, read_vocabul
 from refimpl.checkpoints.pytorch.pickled import Record
 from refimpl.errors import CheckpointError
 from refimpl.models.model import ARCHITECTURES
+from refimpl.tokenizers.xlm_roberta.library import LibraryEngine
 from tests.checkpoints.original_trees import (
     JUNK,
     WORDS,
@@ -425,7 +425,7 @@ def vocabulary_of(tmp_path, words, content=None):
 
 def pieces_of(tmp_path, vocabulary):
     (tmp_path / "new.model").write_bytes(vocabulary.model)
-    return SentencePieceLibrary(tmp_path / "new.model"), files.pieces(tmp_path / "new.model")
+    return LibraryEngine(tmp_path / "new.model"), files.pieces(tmp_path / "new.model")
 
 
 def test_the_published_order_leaves_the_file_as_it_is(tmp_path):
@@ -449,7 +449,7 @@ def test_pieces_take_the_order_of_the_dictionary(tmp_path):
 
 def test_a_text_whose_pieces_are_all_kept_is_cut_as_before(tmp_path):
     text = "The lamp is on the table."
-    before = SentencePieceLibrary(files.SPM).tokenize(text)
+    before = LibraryEngine(files.SPM).tokenize(text)
     kept = set(before)
     words = [word for i, word in enumerate(ALL) if word in kept or i % 3]
     model, pieces = pieces_of(tmp_path, vocabulary_of(tmp_path, words))
@@ -462,7 +462,7 @@ def test_words_that_are_no_pieces_take_their_ids_and_nothing_else(tmp_path):
     model, pieces = pieces_of(tmp_path, vocabulary_of(tmp_path, words))
     assert pieces == ["<unk>", "<s>", "</s>", *words]
     text = "madeupword0000 <lang:en> The lamp"
-    assert model.tokenize(text) == SentencePieceLibrary(files.SPM).tokenize(text)
+    assert model.tokenize(text) == LibraryEngine(files.SPM).tokenize(text)
 
 
 def test_filling_behind_the_mask(tmp_path):

@@ -170,60 +170,41 @@ class Part:
     signature: bytes = b"PK\x03\x04"
 
 
-def archive(parts, *, end64=False, comment=b"", between=b"", **lies):
-    """A zip archive of parts. ``lies``: disk, here, count, size, start of the directory."""
-    body, directory = b"", b""
+def archive(parts, *, end64=False, comment=b"", **lies):
+    """A zip archive of parts. ``lies``: disk, first, here, count, size, start of the directory."""
+    body, directory = bytearray(), bytearray()
     for part in parts:
-        offset = len(body) if part.offset is None else part.offset
-        packed = len(part.content) if part.packed is None else part.packed
-        size = packed if part.size is None else part.size
-        crc = zlib.crc32(part.content) if part.crc is None else part.crc
-        own_name = part.name if part.own_name is None else part.own_name
-        own_method = part.method if part.own_method is None else part.own_method
-        body += (
-            part.signature
-            + struct.pack(
-                "<HHHHHIIIHH", 20, part.flags, own_method, 0, 0, crc, 0, 0, len(own_name), 0
-            )
-            + own_name
-            + part.content
-        )
-        directory += (
-            b"PK\x01\x02"
-            + struct.pack(
-                "<HHHHHHIIIHHHHHII",
-                20,
-                20,
-                part.flags,
-                part.method,
-                0,
-                0,
-                crc,
-                packed,
-                size,
-                len(part.name),
-                len(part.extra),
-                0,
-                part.disk,
-                0,
-                0,
-                offset,
-            )
-            + part.name
-            + part.extra
-        )
-    told = {
-        "disk": 0,
-        "first": 0,
-        "here": len(parts),
-        "count": len(parts),
-        "size": len(directory),
-        "start": len(body),
-    } | lies
-    body += directory + between
+        directory += _line(part, len(body))
+        body += _header(part) + part.content
+    told = {"disk": 0, "first": 0, "here": len(parts), "count": len(parts)}
+    told |= {"size": len(directory), "start": len(body)} | lies
+    body += directory
     if end64:
         at = len(body)
         body += b"PK\x06\x06" + struct.pack("<QHHIIQQQQ", 44, 45, 45, *told.values())
         body += b"PK\x06\x07" + struct.pack("<IQI", 0, at, 1)
         told |= {"here": 0xFFFF, "count": 0xFFFF, "size": 0xFFFFFFFF, "start": 0xFFFFFFFF}
-    return body + b"PK\x05\x06" + struct.pack("<HHHHIIH", *told.values(), len(comment)) + comment
+    body += b"PK\x05\x06" + struct.pack("<HHHHIIH", *told.values(), len(comment)) + comment
+    return bytes(body)
+
+
+def _header(part):
+    """What stands before an entry's bytes."""
+    name = part.name if part.own_name is None else part.own_name
+    method = part.method if part.own_method is None else part.own_method
+    fields = (20, part.flags, method, 0, 0, _checksum(part), 0, 0, len(name), 0)
+    return part.signature + struct.pack("<HHHHHIIIHH", *fields) + name
+
+
+def _line(part, place):
+    """An entry's line in the directory."""
+    offset = place if part.offset is None else part.offset
+    packed = len(part.content) if part.packed is None else part.packed
+    size = packed if part.size is None else part.size
+    fields = (20, 20, part.flags, part.method, 0, 0, _checksum(part), packed, size)
+    fields += (len(part.name), len(part.extra), 0, part.disk, 0, 0, offset)
+    return b"PK\x01\x02" + struct.pack("<HHHHHHIIIHHHHHII", *fields) + part.name + part.extra
+
+
+def _checksum(part):
+    return zlib.crc32(part.content) if part.crc is None else part.crc

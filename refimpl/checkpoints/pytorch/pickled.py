@@ -16,7 +16,7 @@ from refimpl.errors import CheckpointError
 STEP = 64  # any opcode: what it makes, and its place in a container
 DICT, SET = 16, 192  # these containers, beside their opcode
 ENTRY = 48  # a place in the memo, in a dictionary, in a set
-CHARACTER = 4  # where one of the string is outside the first plane of Unicode
+TEXT, CHARACTER = 48, 4  # a string; each of its characters, where one needs so much
 CALL = 512  # what a function makes, or a record
 
 Charge = Callable[[int], None]

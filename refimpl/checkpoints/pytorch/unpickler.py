@@ -29,6 +29,7 @@ from refimpl.checkpoints.pytorch.pickled import (
     ENTRY,
     SET,
     STEP,
+    TEXT,
     Global,
     Record,
     describe,
@@ -92,7 +93,8 @@ class _Machine:
         """Run to the opcode STOP and return what is then on the stack."""
         if bytes(self.data[self.at : self.at + 1]) != b"\x80":
             raise CheckpointError("expected a pickle of protocol 2 to 5")
-        for opcode in iter(self.opcode, _STOP):
+        while (opcode := self.opcode()) != _STOP:
+            self.charge(STEP)
             step = _OPCODES.get(opcode)
             if step is None:
                 raise CheckpointError(f"opcode {_opcode_name(opcode)} is not allowed")
@@ -128,18 +130,17 @@ class _Machine:
         return form.unpack_from(self.data, at)[0]
 
     def opcode(self) -> int:
-        """Return the next opcode of the program, and charge for it."""
+        """Return the next opcode of the program."""
         at = self.begun = self.at
         if at == len(self.data):
             raise CheckpointError("cut short: expected an opcode")
         self.at = at + 1
-        self.charge(STEP)
         return self.data[at]
 
     def text(self, count: int) -> str:
         """Return the next ``count`` bytes of the program as the string that they encode."""
         part = self.take(count)
-        self.charge(CHARACTER * count)
+        self.charge(TEXT + CHARACTER * count)
         try:
             return str(part, "utf-8")
         except UnicodeDecodeError:

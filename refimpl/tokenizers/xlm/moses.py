@@ -136,7 +136,8 @@ class Characters(NamedTuple):
 class Language(NamedTuple):
     """What Moses knows of a language."""
 
-    rules: list[Rule]  # put spaces between words
+    sign: re.Pattern[str]  # a character that is a word by itself
+    rules: list[Rule]  # put spaces between other words
     prefixes: frozenset[str]  # keep their full stop: "Mr", "Inc"
     numeric_prefixes: frozenset[str]  # keep it before a number: "No", "pp"
     letters: frozenset[str]
@@ -168,6 +169,7 @@ def language(lang: str) -> Language:
     numeric = [line.rpartition(" ")[0] for line in listed if re.search(r"\s#NUMERIC_ONLY#", line)]
     known = characters(_SCRIPTS.get(lang, ()))
     return Language(
+        re.compile(rf"([^{known.alphanumeric}\s\.'\`\,\-])"),
         _splitting_rules(lang, known),
         frozenset(listed) - frozenset(numeric),
         frozenset(numeric),
@@ -210,10 +212,9 @@ def character_class(characters: Iterable[str]) -> str:
 
 
 def _splitting_rules(lang: str, known: Characters) -> list[Rule]:
-    """Return the rules that put a space wherever two words are to part."""
+    """Return the rules that put spaces around dots, commas and apostrophes."""
     n = known.numeric
     return [
-        rule("", rf"([^{known.alphanumeric}\s\.'\`\,\-])", r" \1 "),
         rule("..", r"(\.{2,})", r" \1 "),
         rule(",", f"([^{n}])(,)", r"\1 \2 "),  # a comma stays in "3,000"
         rule(",", f"(,)([^{n}])", r" \1 \2"),
@@ -256,7 +257,7 @@ def tokenize(text: str, lang: str) -> list[str]:
     text = " ".join(text.split())
     if not text.isprintable():
         text = "".join(char for char in text if char >= " ").strip()
-    words = rewrite(known.rules, text).split()
+    words = rewrite(known.rules, " ".join(known.sign.split(text))).split()
     if "." in text:
         words = [part for ends in _parts(words, known) for part in ends if part]
     return [_restore_dots(word) for word in words] if "MULTI" in text else words
@@ -269,7 +270,8 @@ def tokenize_aligned(text: Aligned, lang: str) -> list[Aligned]:
     printed = change_characters(lambda char: char if char >= " " else "", spaced)
     left = len(printed.text) - len(printed.text.lstrip())
     stripped = printed.cut(left, max(len(printed.text.rstrip()), left))
-    words = split_aligned(rewrite_aligned([_ONE_SPACE, *known.rules], stripped))
+    signs = Rule("", known.sign, r" \1 ")
+    words = split_aligned(rewrite_aligned([_ONE_SPACE, signs, *known.rules], stripped))
     cut = []
     for word, parts in zip(words, _parts([word.text for word in words], known), strict=True):
         at = 0

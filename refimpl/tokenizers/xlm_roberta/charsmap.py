@@ -112,8 +112,8 @@ def check_nodes(units: Sequence[int]) -> None:
     for i, unit in enumerate(units):
         if is_leaf(unit):
             continue
-        child = i ^ offset(unit)
-        if child | BLOCK - 1 >= len(units):
+        child = i ^ offset(unit)  # the others are in its block
+        if child >= len(units):
             raise ValueError(f"precompiled_charsmap: unit {i} leads to unit {child}")
         if ends_here(unit) and not is_leaf(units[child]):
             raise ValueError(f"precompiled_charsmap: unit {i} promises a rule but has none")

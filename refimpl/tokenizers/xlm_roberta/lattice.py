@@ -384,11 +384,11 @@ def write(
     paper: str | None = None,
     **how: Any,
 ) -> None:
-    """Write a text as it is (a dollar sign begins no formula), with a rim of paper over lines."""
+    """Write a text, with a rim of paper where it lies over lines."""
     from matplotlib.patheffects import withStroke
 
     placed: dict[str, Any] = {"ha": "center", "va": "center", "family": FONT, **how}
-    written = axes.text(x, y, text, color=color, fontsize=size, parse_math=False, **placed)
+    written = axes.text(x, y, text, color=color, fontsize=size, **placed)
     if paper is not None:
         written.set(zorder=5, path_effects=[withStroke(linewidth=3, foreground=paper)])
 

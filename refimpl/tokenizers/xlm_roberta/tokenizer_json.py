@@ -61,7 +61,7 @@ def read_tokenizer_json(path: str | os.PathLike[str]) -> SentencePieceModel:
         return check_model(
             SentencePieceModel(
                 [UNK, BOS, EOS, *pieces[4:-1]],
-                [*scores[:3], *scores[4:-1]],
+                [scores[3], scores[0], scores[2], *scores[4:-1]],
                 kinds,
                 charsmap(whole.get("normalizer")),
             )

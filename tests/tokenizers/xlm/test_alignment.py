@@ -84,6 +84,13 @@ def test_accents(one):
         assert char in text.lowercase_and_remove_accents(what)
 
 
+def test_marks_that_stay_are_put_in_canonical_order():
+    source = "a\u302e\U0001d165b"  # marks that take room, of combining classes 224 and 216
+    aligned = lowercase_and_remove_accents_aligned(align(source))
+    assert aligned.text == text.lowercase_and_remove_accents(source) == "a\U0001d165\u302eb"
+    assert slices(aligned, source) == list(aligned.text)
+
+
 def test_a_letters_place_takes_its_marks_along():
     source = "a\u0301\u0323b \u0301e"
     aligned = lowercase_and_remove_accents_aligned(align(source))

@@ -57,6 +57,7 @@ NORMALIZED = [
     ("de", 'a." b..." <c."<', 'a". b"... <c."<'),
     ("it", 'a", b."', 'a", b."'),
     ("de", "1\xa0000", "1,000"),
+    ("cz", "1\xa0000", "1,000"),
     ("en", "1\xa0000 a\xa0b", "1.000 a\xa0b"),
     ("en", "a,\xa0 b", "a, b"),
     ("en", "  a  ", "a"),
@@ -84,7 +85,9 @@ TOKENIZED = [
     ("en", "left. he", "left. he"),
     ("en", "No. 5 No. x No. X", "No. 5 No. x No . X"),
     ("en", "The U.S. A.. B", "The U.S. A .. B"),
+    ("pt", "Art. X Art. 5 p. X", "Art . X Art. 5 p . X"),  # in both lists of prefixes
     ("en", "The end.'", "The end . '"),
+    ("en", "a '.' y", "a ' .' y"),
     ("en", "DOTMULTI DOTDOTMULTIx xDOTMULTI MULTI DOT", ". ..x x. MULTI DOT"),
     ("zh", "汉字a 가", "汉字a 가"),
     ("en", "汉字a", "汉 字 a"),
@@ -122,7 +125,7 @@ def test_the_tables_agree_on_every_character(lang):
     everything = "".join(map(chr, range(sys.maxunicode + 1)))
     words = set(tokenizer(lang).IsAlnum) | set(".'`,-")
     parted = [char for char in everything if char not in words and not char.isspace()]
-    assert moses.language(lang).rules[0].pattern.findall(everything) == parted
+    assert moses.language(lang).sign.findall(everything) == parted
     assert moses.language(lang).letters == set(tokenizer(lang).IsAlpha)
     assert moses.language(lang).lower == set(tokenizer(lang).IsLower)
 

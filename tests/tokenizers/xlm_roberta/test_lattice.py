@@ -158,6 +158,14 @@ def test_a_long_text_is_drawn_in_blocks(text):
     assert len(rows) == len(explained.nodes) + len(found)
 
 
+@pytest.mark.parametrize("text", ["fish" * 20, "f" + "fish" * 20])
+def test_no_candidate_is_cut_in_two(text):
+    explained = explain_lattice(FISH, text)
+    cuts = {start for start, _ in blocks(explained)}
+    assert len(cuts) > 2
+    assert not any(cuts & {*range(node.start + 1, node.end)} for node in explained.nodes)
+
+
 def test_every_nasty_text_can_be_drawn():
     for text in nasty():
         lines = str(explain_lattice(ENGINE, text)).split("\n")
@@ -209,6 +217,13 @@ def test_every_script_is_drawn_without_a_warning(figure_of, text):
         image = io.BytesIO()
         figure_of(text, dark).savefig(image, format="png", dpi=40)
         assert image.getvalue().startswith(b"\x89PNG")
+
+
+def test_fonts_have_the_characters_that_they_are_taken_for():
+    pytest.importorskip("matplotlib")
+    found = lattice_figure.fonts("aя\U0001f642\U0010ffff")
+    assert (found["a"], found["я"]) == ("DejaVu Sans", "DejaVu Sans")
+    assert found["\U0010ffff"] is None  # in no font; matplotlib's "Last Resort" has a box for it
 
 
 def test_a_long_text_has_no_figure(figure_of):

@@ -51,7 +51,7 @@ def test_a_varint_ends_where_it_ends(value, before):
         (b"\x15abc", "4 bytes announced at byte 1 of 4"),
         (b"\x11abcdefg", "8 bytes announced at byte 1 of 8"),
         (b"\x18\x80", "no varint at byte 1 of 2"),
-        (b"\x18" + b"\x80" * 10 + b"\x01", "no varint at byte 1"),  # eleven bytes
+        (b"\x18" + b"\x80" * 10 + b"\x00", "no varint at byte 1"),  # eleven bytes
         (b"\x18" + b"\xff" * 9 + b"\x02", "no varint at byte 1"),  # 65 bits
         (b"\x80" * 20, "no varint at byte 0"),
         (b"\x00\x00", "a field of number 0 before byte 1"),

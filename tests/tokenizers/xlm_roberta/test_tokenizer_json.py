@@ -124,6 +124,13 @@ def test_scores_are_rounded_to_float32(tmp_path):
     assert read(tmp_path, changed("model.vocab.9.1", -3)).scores[8] == -3.0
 
 
+def test_scores_of_special_tokens_go_with_them(tmp_path):
+    whole = changed("model.vocab.3.1", -1.0)
+    for row, value in ((0, -2.0), (1, -3.0), (2, -4.0)):
+        whole["model"]["vocab"][row][1] = value
+    assert read(tmp_path, whole).scores[:4] == [-1.0, -2.0, -4.0, TOY.scores[3]]
+
+
 def test_no_rules(tmp_path):
     assert read(tmp_path, changed("normalizer", None)) == TOY._replace(charsmap=b"")
 
