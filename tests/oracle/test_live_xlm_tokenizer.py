@@ -368,7 +368,7 @@ def saved(request, toy_folder, tmp_path_factory):
     theirs = transformers.XLMTokenizer.from_pretrained(
         toy_folder, additional_special_tokens=["<special0>", "<special1>", "<Note>"]
     )
-    theirs.add_tokens(["<Ent>", "word"])
+    theirs.add_tokens(["<Ent>", "word", "wordy"])
     theirs.model_max_length = 77
     folder = tmp_path_factory.mktemp(request.param)
     theirs.save_pretrained(folder)

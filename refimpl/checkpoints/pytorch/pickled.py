@@ -14,7 +14,7 @@ from refimpl.errors import CheckpointError
 
 # What things take in memory, in bytes, rather too much than too little; measured under CPython.
 STEP = 64  # any opcode: what it makes, and its place in a container
-DICT, SET = 16, 192  # these containers, beside their opcode
+LIST, TUPLE, DICT, SET = 32, 32, 48, 192  # these containers, beside their opcode
 ENTRY = 48  # a place in the memo, in a dictionary, in a set
 TEXT, CHARACTER = 48, 4  # a string; each of its characters, where one needs so much
 CALL = 512  # what a function makes, or a record

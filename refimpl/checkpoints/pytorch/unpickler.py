@@ -27,9 +27,11 @@ from refimpl.checkpoints.pytorch.pickled import (
     CONTAINERS,
     DICT,
     ENTRY,
+    LIST,
     SET,
     STEP,
     TEXT,
+    TUPLE,
     Global,
     Record,
     describe,
@@ -200,6 +202,7 @@ class _Machine:
         """Make a tuple of the last ``count`` values."""
         if len(self.stack) < count:
             raise CheckpointError(f"expected {count} values on the stack")
+        self.charge(TUPLE)
         self.stack[-count:] = [tuple(self.stack[-count:])]
 
     # --- opcodes: the memo ------------------------------------------------------------------------
@@ -371,7 +374,7 @@ _OPCODES: dict[int, Callable[[_Machine], None]] = {
         b"C": lambda m: _bytes(m, _BYTE),
         b"B": lambda m: _bytes(m, _UINT32),
         b"\x8e": lambda m: _bytes(m, _UINT64),
-        b"]": _container(list, 0),
+        b"]": _container(list, LIST),
         b"}": _container(dict, DICT),
         b")": _constant(()),
         b"\x8f": _container(set, SET),

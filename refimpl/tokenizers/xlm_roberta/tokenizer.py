@@ -189,7 +189,7 @@ class XLMRobertaTokenizer(Tokenizer):
         rows = [split_at_special_tokens(text) if "<" in text else [text] for text in texts]
         stretches = [part for row in rows for part in row if part not in self._special]
         ids = self.numbering.pieces
-        cut = iter([[ids[place] for place in row] for row in self.engine.encode(stretches)])
+        cut = iter([[*map(ids.__getitem__, row)] for row in self.engine.encode(stretches)])
         special = self._special
         return [
             next(cut)

@@ -81,6 +81,7 @@ LOWER = [
         "我们在北京学习自然语言处理。",
         "我们</w> 在</w> 北京</w> 学习</w> 自然语言</w> 处理</w> .</w>",
     ),
+    ("zh", "我\u200b们 在", "我</w> 们</w> 在</w>"),  # cut before it is cleaned
     ("hu", "Irmak İSTANBUL’dan", "i r ma k</w> i</w> s t an b u l</w> '</w> d a n</w>"),
     ("ko", "강이", "\u1100 \u1161 \u11bc \u110b \u1175</w>"),
     (
@@ -258,6 +259,14 @@ def test_white_space_that_a_segmenter_makes_a_word(tok, cased):
         assert [span.id for span in spans] == own._batch_ids(["ดี ดี"], "th")[0]
 
 
+def test_white_space_inside_a_word(tok):
+    own = copy.copy(tok)
+    own.segmenters = {"th": lambda text: [text]}
+    assert own.tokenize("the  la the", "th") == ["the</w>", "la</w>", "the</w>"]
+    places = [(span.start, span.end) for span in own._spans("the  la the", "th")]
+    assert places == [(0, 3), (5, 7), (8, 11)]
+
+
 # Texts that are cut into words already
 
 
@@ -273,7 +282,9 @@ def test_bypass_tokenizer(tok):
     assert enc["input_ids"][0] == [0, *ids, 1]
     assert enc["offset_mapping"][0][1] == (1, 3)
     assert enc.word_ids(0)[1:4] == [0, 1, 2]
-    assert tok.encode("The") != tok.encode("The", bypass_tokenizer=True)  # nothing sticks
+    bypassed = tok.encode("é The", bypass_tokenizer=True)
+    assert tok.encode("e the") == tok.encode("é The") != bypassed  # nothing sticks
+    assert tok.encode("é The", bypass_tokenizer=True) == bypassed
     assert tok.explain(text, bypass_tokenizer=True).tokens == tokens
 
 
@@ -304,8 +315,8 @@ def test_special_tokens_in_a_text_are_found_after_lower_casing(tok, cased):
 def with_added(lower):
     tokens, merges = xlm_toy.vocabulary_and_merges()
     vocabulary = {token: i for i, token in enumerate(tokens)}
-    added = {"<Ent>": len(tokens), "word": len(tokens) + 1, "<Note>": len(tokens) + 2}
-    special = SpecialTokens(additional=("<Note>",), added=added, cased=("word",))
+    added = {token: len(tokens) + i for i, token in enumerate(["<Ent>", "word", "wordy", "<Note>"])}
+    special = SpecialTokens(additional=("<Note>",), added=added, cased=("word", "wordy"))
     ranks = {pair: i for i, pair in enumerate(merges)}
     return XLMTokenizer(vocabulary, ranks, special, do_lowercase_and_remove_accent=lower)
 
@@ -316,6 +327,7 @@ def test_added_tokens():
         *("a</w>", "<Note>", "<</w>", "en", "t</w>", "></w>", "word")
     ]
     assert cased.tokenize("a<Note><Ent>word") == ["a</w>", "<Note>", "<Ent>", "word"]
+    assert cased.tokenize("words wordyx") == ["word", "s</w>", "wordy", "x</w>"]
     assert len(lower) == lower.vocab_size == lower.convert_tokens_to_ids("<Note>") + 1
     ids = cased.encode("the<Ent>the word", add_special_tokens=False)
     assert cased.decode(ids) == "the <Ent> the word"
