@@ -23,7 +23,7 @@ class Stage(NamedTuple):
 
 
 class Word(NamedTuple):
-    """A word, merge by merge; a special token has no merges."""
+    """A word, merge by merge; a special token has no merges, and of a long word none are kept."""
 
     text: str
     merges: tuple[Merge, ...]

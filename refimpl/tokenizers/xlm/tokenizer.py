@@ -30,13 +30,13 @@ from itertools import pairwise
 from typing import Any
 
 from refimpl.checkpoints.folder import find_folder
-from refimpl.tokenizers.calls.arguments import check_text
+from refimpl.tokenizers.calls.arguments import as_languages, check_text
 from refimpl.tokenizers.calls.encoding import Encoding
 from refimpl.tokenizers.calls.rows import Span
 from refimpl.tokenizers.tokenizer import Tokenizer
 from refimpl.tokenizers.xlm import moses
 from refimpl.tokenizers.xlm.alignment import Aligned, align, change_characters, join_aligned
-from refimpl.tokenizers.xlm.bpe import END, Ranks, bpe, merges_of
+from refimpl.tokenizers.xlm.bpe import END, LONG, Ranks, bpe, merges_of
 from refimpl.tokenizers.xlm.explanation import Explanation, Word, tell_stages, tell_word
 from refimpl.tokenizers.xlm.files import SpecialTokens, read_files
 from refimpl.tokenizers.xlm.segmentation import SEGMENTERS, Segmenter
@@ -98,6 +98,8 @@ class XLMTokenizer(Tokenizer):
     ``eos_token`` is ``</s>``, as ``sep_token``; theirs is None. ``vocab_size`` counts added
     tokens, as ``len``; theirs does not.
 
+    Raises ``ValueError`` for a vocabulary without one of the special tokens.
+
     Source: transformers 4.57.6 ``XLMTokenizer``.
     """
 
@@ -126,6 +128,9 @@ class XLMTokenizer(Tokenizer):
         self.do_lowercase_and_remove_accent = do_lowercase_and_remove_accent
         self.segmenters: dict[str, Segmenter] = {}
         self._ids_of = {**vocabulary, **tokens.added}
+        for token in tokens.special:
+            if token not in self._ids_of:
+                raise ValueError(f"vocabulary: expected the special token {token!r}, found none")
         self._tokens_of = {i: token for token, i in self._ids_of.items()}
         self._special = pattern_of(sorted({*tokens.special, *tokens.added}, key=len, reverse=True))
         self._cased = pattern_of([*tokens.special, *tokens.cased])
@@ -323,7 +328,9 @@ class XLMTokenizer(Tokenizer):
         """Tell how a text becomes ids: what every step did, and every merge with its rank.
 
         The result can be printed; its ``stages`` and ``words`` are there to look at one by one.
+        Of a word of more than 100 characters the merges are left out. Errors as in ``tokenize``.
         """
+        (lang,) = as_languages(lang, 1, self.lang2id)
         return self._reader(bypass_tokenizer)._explain(check_text("text", text), lang)
 
     def _explain(self, text: str, lang: str | None) -> Explanation:
@@ -337,7 +344,7 @@ class XLMTokenizer(Tokenizer):
                 continue
             for word in steps.words(part):
                 for last in self._bpe_words(word, steps):
-                    merges = list(merges_of(last, self.ranks))
+                    merges = list(merges_of(last, self.ranks)) if len(last) <= LONG else []
                     tokens = [t for s in bpe(last, self.ranks) for t in s.split(" ")]
                     words.append(tell_word(last, merges, tokens, self._token_to_id))
         language = DEFAULT_LANGUAGE if lang is None else lang

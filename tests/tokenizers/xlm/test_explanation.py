@@ -127,3 +127,15 @@ def test_a_text_that_is_cut_into_words_already(tok):
     told = tok.explain("The  l'eau", bypass_tokenizer=True)
     assert [stage.name for stage in told.stages] == ["text", "white space"]
     assert told.stages[-1].words == ("The", "l'eau")
+
+
+def test_a_long_word_comes_without_its_merges(tok):
+    told = tok.explain("the" * 5_000)
+    assert told.words[0].merges == ()
+    assert told.ids == tok.encode("the" * 5_000, add_special_tokens=False)
+
+
+@pytest.mark.parametrize("lang", [5, ["en", "fr"], {}])
+def test_no_language(tok, lang):
+    with pytest.raises((TypeError, ValueError), match="lang: expected"):
+        tok.explain("a", lang)

@@ -333,6 +333,11 @@ def test_added_tokens():
     assert cased.decode(ids) == "the <Ent> the word"
 
 
+def test_a_vocabulary_without_a_special_token():
+    with pytest.raises(ValueError, match=r"vocabulary: expected the special token '<s>', found"):
+        XLMTokenizer({"a": 0}, {})
+
+
 # Ids to text
 
 
