@@ -1,7 +1,9 @@
 """refimpl: the XLM family of multilingual transformers in explicit array code.
 
 The front door: :func:`load` a checkpoint, :func:`load_tokenizer`, :func:`record` what happens
-inside a forward pass, :func:`verify` against the goldens of the original implementation.
+inside a forward pass, :func:`verify` against the goldens of the original implementation; look
+into a checkpoint with :func:`inspect_checkpoint`, and :func:`verify_checkpoint` it against the
+numbers published for it.
 """
 
 from __future__ import annotations
@@ -13,7 +15,9 @@ from refimpl.errors import CheckpointError, MissingExtra
 from refimpl.taps import record
 
 if TYPE_CHECKING:
+    from refimpl.inspection import inspect_checkpoint
     from refimpl.models.model import Model, load
+    from refimpl.parity.published import verify_checkpoint
     from refimpl.parity.verify import verify
     from refimpl.tokenizers import load_tokenizer
 
@@ -23,19 +27,23 @@ __all__ = [
     "CheckpointError",
     "MissingExtra",
     "Model",
+    "inspect_checkpoint",
     "load",
     "load_tokenizer",
     "record",
     "to_numpy",
     "verify",
+    "verify_checkpoint",
 ]
 
 # What takes longer to import than it may never be needed is imported on first use.
 _HOMES = {
     "Model": "refimpl.models.model",
+    "inspect_checkpoint": "refimpl.inspection",
     "load": "refimpl.models.model",
     "load_tokenizer": "refimpl.tokenizers",
     "verify": "refimpl.parity.verify",
+    "verify_checkpoint": "refimpl.parity.published",
 }
 
 

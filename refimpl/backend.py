@@ -9,8 +9,9 @@ on NumPy alone.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy
 
@@ -20,6 +21,11 @@ Array = Any  # an array of any backend
 Namespace = Any  # a module of array functions
 
 DTYPES = ("float64", "float32", "float16", "bfloat16")
+
+PIECE = 16 * 2**20  # bytes: what goes to a GPU at once
+
+# read(part, first) writes the elements from ``first`` on to ``part``, a NumPy array of one axis.
+Read = Callable[[numpy.ndarray, int], None]
 
 
 @dataclass(frozen=True)
@@ -48,6 +54,12 @@ class Backend:
             with self.device:
                 return self.xp.asarray(to_numpy(x), dtype=dtype)
         return self.xp.asarray(to_numpy(x), dtype=dtype, device=self.device)
+
+    def reserve(self, shape: tuple[int, ...], dtype: str) -> Room:
+        """Return room for an array on this device, to be filled later and from any thread."""
+        if self.name.startswith("cupy"):
+            return GpuRoom(self.xp, self.device, shape, dtype)
+        return HostRoom(self, shape, dtype)
 
     @property
     def array_type(self) -> Any:
@@ -101,6 +113,93 @@ def _strict_backend(name: str, device: str) -> Backend:
     if device not in known:
         raise ValueError(f"backend: {name!r} names no device; there are {', '.join(known)}")
     return Backend(name, array_api_strict, array_api_strict.Device(device))
+
+
+@runtime_checkable
+class Table(Protocol):
+    """A matrix that is not in memory as a whole: its rows are read when they are needed.
+
+    It has an array's ``shape``, ``dtype``, ``device`` and namespace. The two operations that take
+    matrices of any size ask for the rest: an embedding for some rows, a linear map for all of
+    them, one block after another.
+    """
+
+    def rows(self, ids: Array) -> Array:
+        """Return the rows ``ids`` (N) as an array (N, D)."""
+
+    def blocks(self) -> Iterator[Array]:
+        """Yield all rows, from the first to the last, some at a time."""
+
+
+class Room(Protocol):
+    """An array that is on its way to its device."""
+
+    def fill(self, read: Read) -> None:
+        """Let ``read`` write all elements; return when they have arrived."""
+
+    @property
+    def array(self) -> Array:
+        """The array, once it is filled."""
+
+
+class HostRoom:
+    """Room for an array in the host's memory."""
+
+    def __init__(self, backend: Backend, shape: tuple[int, ...], dtype: str) -> None:
+        self._backend = backend
+        self._host = numpy.empty(shape, dtype)
+
+    def fill(self, read: Read) -> None:
+        """Let ``read`` write straight to the array."""
+        read(self._host.reshape(-1), 0)
+
+    @property
+    def array(self) -> Array:
+        """The array, once it is filled."""
+        return self._backend.asarray(self._host)
+
+
+class GpuRoom:
+    """Room for an array on a GPU, where the copying runs beside the computing.
+
+    CuPy gives out memory again as soon as no array holds it, though the kernels that read it may
+    not have run: on one stream the order of enqueueing keeps that right. The copies here run on
+    another stream, so they wait for all that was enqueued before the memory was given out.
+    """
+
+    def __init__(self, cupy: Namespace, device: Any, shape: tuple[int, ...], dtype: str) -> None:
+        self._cupy, self._device = cupy, device
+        with device:
+            self._array = cupy.empty(shape, dtype)
+            self._given = cupy.cuda.get_current_stream().record()
+
+    def fill(self, read: Read) -> None:
+        """Let ``read`` write to one of two pinned pieces while the other is copied."""
+        flat, step = self._array.reshape(-1), PIECE // self._array.dtype.itemsize
+        cuda = self._cupy.cuda
+        with self._device:
+            copies = cuda.Stream(non_blocking=True)
+            copies.wait_event(self._given)
+            # Always of one size: the pool of pinned memory keeps what it gave, size by size.
+            pinned = [cuda.alloc_pinned_memory(PIECE) for _ in range(2)]
+            free, busy = (numpy.frombuffer(memory, flat.dtype, step) for memory in pinned)
+            copied = None
+            try:
+                for first in range(0, flat.size, step):
+                    part = free[: min(step, flat.size - first)]
+                    read(part, first)
+                    if copied is not None:
+                        copied.synchronize()  # of the other piece, which is read into next
+                    flat[first : first + part.size].set(part, stream=copies)
+                    copied = copies.record()
+                    free, busy = busy, free
+            finally:
+                copies.synchronize()  # before the pieces are given back, whatever happened
+
+    @property
+    def array(self) -> Array:
+        """The array, once it is filled."""
+        return self._array
 
 
 def namespace(*arrays: Array) -> Namespace:

@@ -36,7 +36,7 @@ from refimpl import ops
 from refimpl.cli import app
 from refimpl.models.model import ARCHITECTURES
 from refimpl.parity.goldens import case_name, find_goldens
-from refimpl.tokenizers import xlm_roberta
+from refimpl.tokenizers.xlm_roberta import tokenizer as xlm_roberta
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from refimpl.checkpoints.folder import Tensors
 from refimpl.errors import CheckpointError
@@ -33,6 +34,40 @@ class NameRules:
     optional: Collection[str] = ()  # modules that the class may have and a file need not hold
 
 
+class Names(NamedTuple):
+    """A checkpoint's names beside those that an architecture reads."""
+
+    wanted: dict[str, Shape]  # what the class reads, without optional modules the file lacks
+    found: dict[str, str]  # current name -> name in the file, tied ones too
+    unexpected: list[str]  # in the file, and no one knows what for
+    ties: dict[str, str]  # tensors of the class that may be another one
+
+    @property
+    def missing(self) -> list[str]:
+        """What the class reads and the file lacks."""
+        return [name for name in self.wanted if name not in self.found]
+
+    def misshapen(self, tensors: Tensors) -> list[str]:
+        """What has another shape in the file than the class reads, both told."""
+        return [
+            f"{name}: expected {shape}, got {tensors.shape(self.found[name])}"
+            for name, shape in self.wanted.items()
+            if name in self.found and tensors.shape(self.found[name]) != shape
+        ]
+
+
+def compare_names(tensors: Tensors, expected: Mapping[str, Shape], rules: NameRules) -> Names:
+    """Set the names in a checkpoint beside those that an architecture reads."""
+    found = _current_names(tensors, rules, with_head=any(_under(n, [rules.base]) for n in expected))
+    known = {*expected, *rules.buffers}
+    unexpected = [n for n in found if n not in known and not _under(n, rules.unused)]
+    ties = {name: other for name, other in rules.ties.items() if name in expected}
+    found |= {name: found[other] for name, other in ties.items() if other in found}
+    absent = {m for m in rules.optional if not any(_under(n, [m]) for n in found)}
+    wanted = {n: shape for n, shape in expected.items() if not _under(n, absent)}
+    return Names(wanted, found, unexpected, ties)
+
+
 def match_names(
     tensors: Tensors, expected: Mapping[str, Shape], rules: NameRules
 ) -> dict[str, str]:
@@ -40,22 +75,13 @@ def match_names(
 
     Raises one ``CheckpointError`` that lists every missing, unexpected and misshapen tensor.
     """
-    found = _current_names(tensors, rules, with_head=any(_under(n, [rules.base]) for n in expected))
-    known = {*expected, *rules.buffers}
-    unexpected = [n for n in found if n not in known and not _under(n, rules.unused)]
-    for name, other in rules.ties.items():
-        if other in found and name in expected:
-            found[name] = found[other]
-    absent = {m for m in rules.optional if not any(_under(n, [m]) for n in found)}
-    wanted = {n: shape for n, shape in expected.items() if not _under(n, absent)}
-    missing = [f"{n} {shape}" for n, shape in wanted.items() if n not in found]
-    misshapen = [
-        f"{n}: expected {shape}, got {tensors.shape(found[n])}"
-        for n, shape in wanted.items()
-        if n in found and tensors.shape(found[n]) != shape
-    ]
-    _complain(missing=missing, unexpected=unexpected, misshapen=misshapen)
-    return {n: found[n] for n in wanted}
+    names = compare_names(tensors, expected, rules)
+    _complain(
+        missing=[f"{name} {names.wanted[name]}" for name in names.missing],
+        unexpected=names.unexpected,
+        misshapen=names.misshapen(tensors),
+    )
+    return {name: names.found[name] for name in names.wanted}
 
 
 def _current_names(tensors: Tensors, rules: NameRules, *, with_head: bool) -> dict[str, str]:

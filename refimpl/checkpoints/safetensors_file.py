@@ -13,6 +13,7 @@ import math
 import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy
 
@@ -26,6 +27,20 @@ _DTYPES = {
 }  # fmt: skip
 
 
+# Bytes of a header, which has some hundred for each tensor. As objects they take twenty times more.
+LARGEST_HEADER = 8 * 2**20
+
+
+class Place(NamedTuple):
+    """Where a tensor's numbers lie in a file, one after another, and how they are written."""
+
+    path: Path
+    dtype: numpy.dtype  # of a bfloat16 its bits, as integers
+    is_bfloat16: bool
+    shape: tuple[int, ...]
+    start: int  # the first byte
+
+
 class SafetensorsFile(Mapping[str, numpy.ndarray]):
     """The tensors of one file, by name; ``file[name]`` is a read-only view of the mapped bytes."""
 
@@ -35,14 +50,8 @@ class SafetensorsFile(Mapping[str, numpy.ndarray]):
         self._bytes = numpy.memmap(path, dtype=numpy.uint8, mode="r")
 
     def __getitem__(self, name: str) -> numpy.ndarray:
-        dtype, shape, start = self._places[name]
-        count = math.prod(shape)
-        raw = self._bytes[start : start + count * numpy.dtype(_DTYPES[dtype]).itemsize]
-        try:
-            array = numpy.frombuffer(raw, dtype=_DTYPES[dtype], count=count).reshape(shape)
-        except ValueError as error:  # the format allows more axes, and longer, than NumPy
-            raise CheckpointError(f"{self.path}: {name}: shape {shape}: {error}") from None
-        return widen_bfloat16(array) if dtype == "BF16" else array
+        array = self.stored(name)
+        return widen_bfloat16(array) if self.dtype(name) == "BF16" else array
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._places)
@@ -53,6 +62,29 @@ class SafetensorsFile(Mapping[str, numpy.ndarray]):
     def shape(self, name: str) -> tuple[int, ...]:
         """Return the shape of a tensor without touching its bytes."""
         return self._places[name][1]
+
+    def dtype(self, name: str) -> str:
+        """Return a tensor's dtype as the format names it: "F32", "BF16", "I64"."""
+        return self._places[name][0]
+
+    def stored(self, name: str) -> numpy.ndarray:
+        """Return a tensor as it is stored: of a bfloat16 the bits, as uint16."""
+        dtype, shape, start = self._places[name]
+        count = math.prod(shape)
+        raw = self._bytes[start : start + count * numpy.dtype(_DTYPES[dtype]).itemsize]
+        try:
+            return numpy.frombuffer(raw, dtype=_DTYPES[dtype], count=count).reshape(shape)
+        except ValueError as error:  # the format allows more axes, and longer, than NumPy
+            raise CheckpointError(f"{self.path}: {name}: shape {shape}: {error}") from None
+
+    def first_name(self, name: str) -> str:
+        """Return ``name``: in this format no two names are of the same bytes."""
+        return name
+
+    def place(self, name: str) -> Place:
+        """Return where a tensor lies, for those who read files in another way."""
+        dtype, shape, start = self._places[name]
+        return Place(self.path, numpy.dtype(_DTYPES[dtype]), dtype == "BF16", shape, start)
 
 
 def widen_bfloat16(bits: numpy.ndarray) -> numpy.ndarray:
@@ -68,6 +100,11 @@ def _read_places(path: Path) -> dict[str, tuple[str, tuple[int, ...], int]]:
     try:
         with path.open("rb") as file:
             head = file.read(8)
+        if len(head) == 8 and (length := struct.unpack("<Q", head)[0]) > LARGEST_HEADER:
+            raise CheckpointError(
+                f"{path}: expected a safetensors file: up to {LARGEST_HEADER} bytes of header, "
+                f"found {length}"
+            )
         with safe_open(path, framework="numpy") as opened:
             slices = {name: opened.get_slice(name) for name in opened.offset_keys()}
             tensors = {n: (s.get_dtype(), tuple(s.get_shape())) for n, s in slices.items()}

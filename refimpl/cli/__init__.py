@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import typer
 
+from refimpl.cli.convert import convert
 from refimpl.cli.fill_mask import fill_mask
+from refimpl.cli.inspect import inspect
+from refimpl.cli.tokenize import tokenize
 from refimpl.cli.verify import verify
 
 app = typer.Typer(
@@ -19,6 +22,9 @@ app = typer.Typer(
 )
 app.command("verify")(verify)
 app.command("fill-mask")(fill_mask)
+app.command("tokenize")(tokenize)
+app.command("inspect")(inspect)
+app.command("convert")(convert)
 
 
 def main() -> None:

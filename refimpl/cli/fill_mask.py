@@ -23,15 +23,16 @@ def fill_mask(
     as_json: Json = False,
 ) -> None:
     """Print the most probable pieces for each <mask> of a text."""
-    with errors_are_one_line(), spinner("computing"):
+    with errors_are_one_line():
         from refimpl.checkpoints.folder import find_folder
         from refimpl.fill_mask import fill_mask
         from refimpl.models.model import load
         from refimpl.tokenizers import load_tokenizer
 
-        folder = find_folder(checkpoint)
-        model = load(folder, dtype=dtype, backend=backend, kernels=kernels)
-        fillings = fill_mask(model, load_tokenizer(folder), text, top_k)
+        folder = find_folder(checkpoint)  # a download has a progress bar of its own
+        with spinner("computing"):
+            model = load(folder, dtype=dtype, backend=backend, kernels=kernels)
+            fillings = fill_mask(model, load_tokenizer(folder), text, top_k)
     if as_json:
         print(json.dumps([filling._asdict() for filling in fillings], ensure_ascii=False))
     else:

@@ -1,8 +1,9 @@
-"""``refimpl verify``: recompute the goldens and judge every value."""
+"""``refimpl verify``: recompute the goldens, or a checkpoint's published numbers, and judge all."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,38 +12,92 @@ import typer
 from refimpl.cli.options import Backend, Json, Kernels, errors_are_one_line, progress
 
 if TYPE_CHECKING:
+    from refimpl.parity.published import Finding, PublishedReport
     from refimpl.parity.verify import CaseReport, Report
+
+Dtype = Annotated[
+    str | None,
+    typer.Option(
+        help="float64, float32 or float16; else float64 and float32, of a checkpoint float32."
+    ),
+]
 
 
 def verify(
     path: Annotated[
         Path | None, typer.Argument(help="A golden case or a folder of them; else the bundled.")
     ] = None,
-    backend: Backend = "numpy",
-    dtype: Annotated[
-        str | None, typer.Option(help="float64, float32 or float16; else float64 and float32.")
+    checkpoint: Annotated[
+        str | None,
+        typer.Option(help="A checkpoint folder or hub id: recompute its published numbers."),
     ] = None,
+    registry: Annotated[
+        Path | None, typer.Option(help="A registry of published numbers; else the bundled.")
+    ] = None,
+    published_as: Annotated[
+        str | None, typer.Option("--as", help="Which checkpoint of the registry it is.")
+    ] = None,
+    tokenizer: Annotated[
+        str | None, typer.Option(help="A folder or hub id with its tokenizer; else its own.")
+    ] = None,
+    stream: Annotated[
+        bool, typer.Option("--stream", help="Keep no weights of the checkpoint in memory.")
+    ] = False,
+    backend: Backend = "numpy",
+    dtype: Dtype = None,
     kernels: Kernels = "fused",
     as_json: Json = False,
 ) -> None:
-    """Recompute the goldens of the original implementations and judge every value."""
-    with errors_are_one_line():
-        from refimpl.parity.goldens import find_goldens
-        from refimpl.parity.verify import DTYPES, Report, run_cases
+    """Recompute the goldens of the original implementations and judge every value.
 
-        folders = find_goldens(path)
-        total = len(folders) * len(DTYPES if dtype is None else (dtype,))
-        cases = []
-        for case in progress(run_cases(folders, backend, dtype, kernels), total, "verifying"):
-            cases.append(case)
-            if not as_json:
-                _print_case(case)
-        report = Report(tuple(cases))
+    With --checkpoint, recompute the numbers that were published for a real
+    checkpoint (hidden states, scores, token ids, ...) and judge each within its
+    publisher's tolerance. Only numbers of high trust decide. Those of medium and
+    low trust, whose sources are uncertain, are reported beside them.
+
+    Exit code 0: it held. 1: some did not hold. 2: it could not be run, or nothing
+    of high trust could be recomputed.
+    """
+    of_checkpoint = {
+        "registry": registry,
+        "published_as": published_as,
+        "tokenizer": tokenizer,
+        "stream": stream or None,
+    }
+    given = [name for name, value in of_checkpoint.items() if value is not None]
+    with errors_are_one_line():
+        if checkpoint is None and given:
+            option = given[0].removeprefix("published_")
+            raise ValueError(f"--{option}: expected --checkpoint beside it")
+        if checkpoint is None:
+            code = _verify_goldens(path, backend, dtype, kernels, as_json)
+        elif path is not None:
+            raise ValueError("expected goldens or --checkpoint, got both")
+        else:
+            how = {"backend": backend, "dtype": dtype or "float32", "kernels": kernels}
+            code = _verify_checkpoint(checkpoint, {**of_checkpoint, **how}, as_json)
+    raise typer.Exit(code)
+
+
+def _verify_goldens(
+    path: Path | None, backend: str, dtype: str | None, kernels: str, as_json: bool
+) -> int:
+    from refimpl.parity.goldens import find_goldens
+    from refimpl.parity.verify import DTYPES, Report, run_cases
+
+    folders = find_goldens(path)
+    total = len(folders) * len(DTYPES if dtype is None else (dtype,))
+    cases = []
+    for case in progress(run_cases(folders, backend, dtype, kernels), total, "verifying"):
+        cases.append(case)
+        if not as_json:
+            _print_case(case)
+    report = Report(tuple(cases))
     if as_json:
         print(json.dumps(_as_dict(report), ensure_ascii=False))
     else:
         _print_summary(report)
-    raise typer.Exit(report.exit_code)
+    return report.exit_code
 
 
 def _print_case(case: CaseReport) -> None:
@@ -90,3 +145,61 @@ def _as_dict(report: Report) -> dict[str, Any]:
         for case in report.cases
     ]
     return {"held": report.held, "exit_code": report.exit_code, "cases": cases}
+
+
+# --- published numbers ----------------------------------------------------------------------------
+
+
+def _verify_checkpoint(checkpoint: str, options: dict[str, Any], as_json: bool) -> int:
+    from refimpl.parity.published import as_dict, verify_checkpoint
+
+    given = {name: value for name, value in options.items() if value is not None}
+    watch = _watch_quietly if as_json else _watch_and_print
+    report = verify_checkpoint(checkpoint, **given, watch=watch)
+    if as_json:
+        print(json.dumps(as_dict(report), ensure_ascii=False))
+    else:
+        _print_published(report)
+    return report.exit_code
+
+
+def _watch_quietly(findings: Iterator[Finding], total: int) -> Iterator[Finding]:
+    return progress(findings, total, "verifying")
+
+
+def _watch_and_print(findings: Iterator[Finding], total: int) -> Iterator[Finding]:
+    for finding in progress(findings, total, "verifying"):
+        _print_finding(finding)
+        yield finding
+
+
+def _print_finding(finding: Finding) -> None:
+    number = finding.number
+    print(f"{finding.status:14} {number.trust:6} {number.name:28} {_said(finding)}")
+    print(f"{'':22}{number.kind}, of {number.source}")
+    if number.note and finding.status != "held":
+        print(f"{'':22}{number.note}")
+
+
+def _said(finding: Finding) -> str:
+    """The verdict in numbers: the error against its tolerance, or what came instead."""
+    worst = finding.worst
+    if worst is None:
+        return finding.reason
+    if worst.note:
+        return f"{worst.name}: {worst.note}"
+    if not worst.tolerance and not worst.error:
+        return f"{finding.values} equal"
+    return f"error {worst.error:.1e} (tolerance {worst.tolerance:.1e})"
+
+
+def _print_published(report: PublishedReport) -> None:
+    """How many numbers of each trust held; and the verdict, which those of high trust give."""
+    for trust in ("high", "medium", "low"):
+        of_trust = [f.status for f in report.findings if f.number.trust == trust]
+        counts = [f"{of_trust.count(x)} {x}" for x in dict.fromkeys(of_trust)]
+        if counts:
+            print(f"{trust} trust: {', '.join(counts)}")
+    verdicts = ["held", "not held", "nothing of high trust could be recomputed"]
+    failed = any(f.decides and f.status == "failed" for f in report.findings)
+    print(f"{report.id}: {'failed' if failed else verdicts[report.exit_code]}")

@@ -13,6 +13,7 @@ from refimpl.errors import CheckpointError
 
 Config = TypeVar("Config")
 
+MOST_MODULES = 10_000  # the largest published models have 48 layers, and 1,944 adapters
 PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_classification")
 
 
@@ -34,9 +35,28 @@ def parse_config(kind: type[Config], values: Mapping[str, Any], path: Path) -> C
             expected = getattr(hint, "__name__", None) or str(hint)
             raise CheckpointError(f"{path}: {key}: expected {expected}, got {values[key]!r}")
     try:
-        return kind(**{key: values[key] for key in known})
+        config = kind(**{key: values[key] for key in known})
+        check_counts(config)
     except ValueError as error:
         raise CheckpointError(f"{path}: {error}") from None
+    return config
+
+
+def check_counts(config: Any) -> None:
+    """Raise ``ValueError`` for more layers, or adapters in layers, than any list could name.
+
+    The tensors of a model are listed from its config before its files are looked at.
+    """
+    key = "n_layers" if hasattr(config, "n_layers") else "num_hidden_layers"
+    layers = getattr(config, key, 0)
+    require(layers <= MOST_MODULES, key, f"at most {MOST_MODULES} layers", layers)
+    languages = len(getattr(config, "languages", ()))
+    require(
+        layers * languages <= MOST_MODULES,
+        "languages",
+        f"at most {MOST_MODULES} adapters in all layers together",
+        f"{languages} in each of {layers}",
+    )
 
 
 def fits(value: Any, hint: Any) -> bool:

@@ -12,6 +12,7 @@ import numpy
 from refimpl.backend import Array, Backend, get_backend
 from refimpl.checkpoints.folder import find_folder, open_tensors, read_json
 from refimpl.checkpoints.names import match_names
+from refimpl.checkpoints.streaming import StreamedTensors
 from refimpl.checkpoints.weights import DeviceTensors, Weights
 from refimpl.errors import CheckpointError
 from refimpl.models import next_token, xlm, xlm_roberta, xlm_roberta_xl, xmod, xmod_languages
@@ -133,6 +134,7 @@ def load(
     dtype: str = "float32",
     backend: str = "numpy",
     kernels: str = "fused",
+    stream: bool = False,
 ) -> Model:
     """Load a checkpoint folder in Hugging Face layout (config.json and safetensors weights).
 
@@ -142,13 +144,20 @@ def load(
     "plain" runs the operations as written in ``refimpl.ops``, "fused" their faster twins where
     there are any.
 
-    The weights are mapped, not read: each tensor is read, and converted, when it is first used.
+    The weights are mapped, not read: each tensor is read, and converted, when it is first used,
+    and then it is kept. With ``stream`` none is kept: a call reads the weights again, one layer
+    after another, of the word embeddings the rows in use, and a decoder's matrix in blocks. So
+    little more than one layer is in memory, whatever the size of the model, and the outputs are
+    the same. See :mod:`refimpl.checkpoints.streaming`.
 
     Raises ``CheckpointError`` for files that are missing, broken or not what the config says,
-    ``ValueError`` for an unknown dtype, backend or kernels.
+    ``ValueError`` for an unknown dtype, backend or kernels. With ``stream`` a call may raise
+    ``CheckpointError`` too, where a file has changed since.
     """
     device = get_backend(backend)
     number = device.dtype(dtype)
+    if not isinstance(stream, bool):
+        raise TypeError(f"stream: expected True or False, got {stream!r}")
     if kernels not in KERNELS:
         raise ValueError(f"kernels: expected one of {', '.join(KERNELS)}, got {kernels!r}")
     folder = find_folder(path)
@@ -164,7 +173,10 @@ def load(
         names = match_names(tensors, entry.parameters(config), entry.rules(config))
     except CheckpointError as error:
         raise CheckpointError(f"{folder}: {name}: {error}") from None
-    weights = Weights(DeviceTensors(tensors, names, device, number))
+    if stream:
+        weights = Weights(StreamedTensors(tensors, names, device, dtype))
+    else:
+        weights = Weights(DeviceTensors(tensors, names, device, number))
     return Model(name, config, weights, device, dtype, kernels)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from refimpl.backend import Array, arange, namespace
+from refimpl.backend import Array, Table, arange, namespace
 from refimpl.replacing import operation
 
 
@@ -11,13 +11,15 @@ def embedding(ids: Array, weight: Array) -> Array:
     """ids (...), (V, D) -> (..., D)
 
     Row ``ids[i]`` of ``weight`` for every id. Ids must lie in [0, V): a model checks that on the
-    host before it calls, because CuPy wraps an id that is out of range instead of raising.
+    host before it calls, because CuPy wraps an id that is out of range instead of raising. Of a
+    :class:`~refimpl.backend.Table` only the rows that occur are read.
 
     Source: ``torch.nn.Embedding``. Its padding_idx concerns gradients only: the row of the
     padding id is looked up like any other.
     """
     xp = namespace(ids, weight)
-    rows = xp.take(weight, xp.reshape(ids, (-1,)), axis=0)
+    flat = xp.reshape(ids, (-1,))
+    rows = weight.rows(flat) if isinstance(weight, Table) else xp.take(weight, flat, axis=0)
     return xp.reshape(rows, (*ids.shape, weight.shape[1]))
 
 

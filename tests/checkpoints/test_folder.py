@@ -2,15 +2,23 @@
 
 import json
 import sys
-from types import SimpleNamespace
 
 import numpy
 import pytest
 from safetensors.numpy import load_file
 
-from refimpl.checkpoints.folder import INDEX, SINGLE, find_folder, open_tensors, read_json
-from refimpl.errors import CheckpointError, MissingExtra
+from refimpl.checkpoints.folder import (
+    INDEX,
+    SINGLE,
+    TORCH_INDEX,
+    TORCH_SINGLE,
+    find_folder,
+    open_tensors,
+    read_json,
+)
+from refimpl.errors import CheckpointError
 from refimpl.models.model import load
+from tests.checkpoints import torch_bytes
 from tests.compare import assert_same
 
 
@@ -26,6 +34,27 @@ def sharded(checkpoint, write):
     index = {"metadata": {"total_size": 1}, "weight_map": shards}
     (folder / INDEX).write_text(json.dumps(index))
     return folder
+
+
+@pytest.fixture
+def in_torch(checkpoint):
+    """A function that copies a case, its tensors in ``pytorch_model.bin``, or in three of it."""
+
+    def copy(case, form="zip", shards=1):
+        folder = checkpoint(case)
+        tensors = load_file(folder / SINGLE)
+        (folder / SINGLE).unlink()
+        files = [f"pytorch_model-{i + 1:05}-of-{shards:05}.bin" for i in range(shards)]
+        files = files if shards > 1 else [TORCH_SINGLE]
+        weight_map = {name: files[i % shards] for i, name in enumerate(tensors)}
+        for file in files:
+            part = {name: x for name, x in tensors.items() if weight_map[name] == file}
+            (folder / file).write_bytes(torch_bytes.state_file(part, form))
+        if shards > 1:
+            (folder / TORCH_INDEX).write_text(json.dumps({"weight_map": weight_map}))
+        return folder
+
+    return copy
 
 
 def set_weight_map(folder, weight_map):
@@ -75,7 +104,8 @@ def test_neither(checkpoint):
     (folder / SINGLE).unlink()
     with pytest.raises(CheckpointError) as caught:
         open_tensors(folder)
-    assert str(caught.value) == f"{folder}: expected {SINGLE} or {INDEX}, found neither"
+    names = ", ".join([SINGLE, INDEX, TORCH_SINGLE, TORCH_INDEX])
+    assert str(caught.value) == f"{folder}: expected one of {names}, found none"
 
 
 def test_index_names_tensors_that_their_shard_lacks(sharded):
@@ -94,17 +124,31 @@ def test_a_shard_is_missing(sharded):
 
 
 @pytest.mark.parametrize(
-    "shard", ["../x.safetensors", "/x.safetensors", "sub/x", ".", 3, None, ["x"], {"x": 1}]
+    ("shard", "got"),
+    [
+        *[(x, repr(x)) for x in ("../x.safetensors", "/x.safetensors", "sub/x", ".", 3, None)],
+        (["x"], "a list"),
+        ({"x": 1}, "a dict"),
+        ("x" * 256, f"'{'x' * 40}'..."),
+    ],
 )
-def test_a_shard_is_a_file_of_the_folder(sharded, shard):
+def test_a_shard_is_a_file_of_the_folder(sharded, shard, got):
     set_weight_map(sharded, weight_map_of(sharded) | {"pooler.dense.bias": shard})
     with pytest.raises(CheckpointError) as caught:
         open_tensors(sharded)
-    expected = f"expected a file name in this folder, got {shard!r}"
+    expected = f"expected a file name in this folder, got {got}"
     assert str(caught.value) == f"{sharded / INDEX}: {expected}"
 
 
-@pytest.mark.parametrize("shard", ["", "..", "a\0b", "\ud800", "x" * 300])
+def test_of_many_lost_tensors_some_are_named(sharded):
+    weight_map = weight_map_of(sharded)
+    shard = next(iter(weight_map.values()))
+    set_weight_map(sharded, weight_map | {f"lost.{i}": shard for i in range(10_000)})
+    with pytest.raises(CheckpointError, match=r"lost\.19, \.\.\.$"):
+        open_tensors(sharded)
+
+
+@pytest.mark.parametrize("shard", ["", "..", "a\0b", "\ud800", "é" * 255])
 def test_a_shard_whose_name_no_file_can_have(sharded, shard):
     set_weight_map(sharded, {"a": shard})
     with pytest.raises(CheckpointError, match="expected a safetensors file"):
@@ -123,6 +167,69 @@ def test_an_index_without_a_weight_map(sharded, index):
     (sharded / INDEX).write_text(json.dumps(index))
     with pytest.raises(CheckpointError, match=f"{INDEX}: expected a weight_map of tensor names"):
         open_tensors(sharded)
+
+
+# --- weights in files of PyTorch ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", ["zip", "legacy"])
+@pytest.mark.parametrize("shards", [1, 3])
+def test_files_of_pytorch_hold_the_same(checkpoint, in_torch, form, shards):
+    folder = in_torch("masked_lm", form, shards)
+    actual, expected = open_tensors(folder), open_tensors(checkpoint("masked_lm"))
+    assert set(actual) == set(expected)
+    for name, x in expected.items():
+        assert_same(actual[name], x)
+        assert_same(actual.stored(name), expected.stored(name))
+        assert actual.shape(name) == x.shape
+        assert actual.dtype(name) == expected.dtype(name) == "F32"
+
+
+@pytest.mark.parametrize("form", ["zip", "legacy"])
+@pytest.mark.parametrize("stream", [False, True])
+def test_files_of_pytorch_make_the_same_model(model, in_torch, form, stream):
+    ids = [[0, 17, 5, 2]]
+    made = load(in_torch("masked_lm", form), dtype="float64", kernels="plain", stream=stream)
+    assert_same(made(input_ids=ids).logits, model("masked_lm")(input_ids=ids).logits)
+
+
+def test_safetensors_count_where_both_are_there(in_torch, checkpoint):
+    folder = checkpoint("model")
+    for broken in (TORCH_SINGLE, TORCH_INDEX):
+        (folder / broken).write_bytes(b"broken")
+    assert len(open_tensors(folder)) > 0
+    folder = in_torch("model")
+    (folder / TORCH_INDEX).write_bytes(b"broken")
+    assert len(open_tensors(folder)) > 0
+
+
+def test_tied_tensors_have_one_first_name(in_torch, write):
+    folder = in_torch("model")
+    x, y = numpy.ones((2, 3), "f4"), numpy.zeros(2, "f4")
+    (folder / "one").write_bytes(torch_bytes.state_file({"a": x, "b": y, "c": x}))
+    (folder / "two").write_bytes(torch_bytes.state_file({"d": y, "e": y, "a": x}))
+    (folder / TORCH_SINGLE).unlink()
+    weight_map = {"b": "one", "c": "one", "d": "two", "e": "two"}
+    (folder / TORCH_INDEX).write_text(json.dumps({"weight_map": weight_map}))
+    tensors = open_tensors(folder)
+    # "a" is no name of this checkpoint, though the file has it.
+    assert {name: tensors.first_name(name) for name in tensors} == {
+        "b": "b", "c": "c", "d": "d", "e": "d",
+    }  # fmt: skip
+    write(folder / SINGLE, {"a": x, "c": x})
+    assert [open_tensors(folder).first_name(name) for name in "ac"] == ["a", "c"]
+
+
+def test_a_pickle_that_wants_to_run(in_torch):
+    folder = in_torch("model")
+    system = torch_bytes.name("os", "system")
+    attack = torch_bytes.pickled({"w": torch_bytes.call(system, f"touch {folder / 'ran'}")})
+    (folder / TORCH_SINGLE).write_bytes(torch_bytes.zip_file(attack, []))
+    with pytest.raises(CheckpointError) as caught:
+        load(folder)
+    assert str(caught.value).startswith(f"{folder / TORCH_SINGLE}: pickle, byte ")
+    assert "refused 'os.system'" in str(caught.value)
+    assert not (folder / "ran").exists()
 
 
 # --- JSON -----------------------------------------------------------------------------------------
@@ -158,6 +265,16 @@ def test_what_is_no_json_object(tmp_path, content, expected):
     assert str(caught.value).startswith(f"{path}: {expected}")
 
 
+def test_a_json_file_that_is_too_large(tmp_path):
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({"a": "x" * 4 * 2**20}))
+    size = path.stat().st_size
+    with pytest.raises(CheckpointError) as caught:
+        read_json(path)
+    assert str(caught.value) == f"{path}: expected up to 4194304 bytes of JSON, found {size}"
+    assert len(read_json(path, largest=size)["a"]) == 4 * 2**20
+
+
 def test_no_config(checkpoint):
     folder = checkpoint("model")
     (folder / "config.json").unlink()
@@ -172,7 +289,7 @@ def test_config_is_a_folder(tmp_path):
         load(tmp_path)
 
 
-# --- folders and hub ids --------------------------------------------------------------------------
+# --- folders --------------------------------------------------------------------------------------
 
 
 def test_a_folder_is_taken_as_it_is(tmp_path):
@@ -193,39 +310,3 @@ def test_what_is_neither_folder_nor_hub_id(monkeypatch, path):
     with pytest.raises(CheckpointError) as caught:
         find_folder(path)
     assert str(caught.value) == f"{path}: no such folder"
-
-
-def test_a_hub_id_is_looked_up(monkeypatch, checkpoint):
-    folder, asked = checkpoint("model"), []
-
-    def snapshot_download(*arguments, **options):
-        asked.append((arguments, options))
-        return str(folder)
-
-    hub = SimpleNamespace(snapshot_download=snapshot_download)
-    monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
-    assert find_folder("FacebookAI/xlm-roberta-base") == folder
-    # Weights that could run code (pytorch_model.bin) are not even fetched.
-    patterns = {"allow_patterns": ["*.json", "*.safetensors", "*.model"]}
-    assert asked == [(("FacebookAI/xlm-roberta-base",), patterns)]
-    assert numpy.shape(load("a/b")(input_ids=[5]).pooler_output) == (1, 12)
-
-
-def test_a_hub_id_without_the_hub_extra(monkeypatch):
-    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(MissingExtra) as caught:
-        find_folder("FacebookAI/xlm-roberta-base")
-    assert "FacebookAI/xlm-roberta-base: no such folder" in str(caught.value)
-    assert "pip install 'refimpl[hub]'" in str(caught.value)
-
-
-def test_a_hub_id_that_is_not_found(monkeypatch):
-    def snapshot_download(*arguments, **options):
-        raise RuntimeError("404, nobody there")
-
-    hub = SimpleNamespace(snapshot_download=snapshot_download)
-    monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
-    with pytest.raises(CheckpointError) as caught:
-        find_folder("a/b")
-    expected = "a/b: no such folder, and not found as a hub id: 404, nobody there"
-    assert str(caught.value) == expected

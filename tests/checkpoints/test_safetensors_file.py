@@ -184,6 +184,23 @@ def test_header_longer_than_the_file(path, length):
     refuse(path, struct.pack("<Q", length) + SMALL[8:], "expected a safetensors file")
 
 
+def test_a_header_that_is_too_large(path):
+    header = b"{}" + b" " * 8 * 2**20
+    refuse(path, file_bytes(header), "up to 8388608 bytes of header, found 8388610$")
+    assert read(path, file_bytes(header[:-2])) == {}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_tensor_as_it_is_stored(path, dtype):
+    expected, _, data = DTYPES[dtype]
+    path.write_bytes(file_bytes({"x": entry(dtype, [2], 0, len(data))}, data))
+    file = SafetensorsFile(path)
+    assert file.dtype("x") == dtype
+    assert file.stored("x").tobytes() == data
+    assert file.stored("x").dtype == ("uint16" if dtype == "BF16" else expected)
+    assert not file.stored("x").flags.writeable
+
+
 @pytest.mark.parametrize(
     "header",
     [b"", b"{", b"[]", b"17", b"\xff\xfe{}", b"not json", b"[" * 10_000, b'{"a":' * 10_000]

@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import re
 from pathlib import Path
 
 import pytest
@@ -47,7 +48,7 @@ FLOORS = [
     {"checkpoints"},
     {"models"},
     {"tokenizers"},
-    {"fill_mask"},
+    {"fill_mask", "inspection"},
     {"parity"},
     {"cli", "__main__"},
 ]
@@ -110,6 +111,7 @@ NUMPY_ALLOWED = {
     "models/generation.py": "the search for the next token runs on the host",
     "models/next_token.py": "stands between the search and the device",
     "fill_mask.py": "candidates are sorted on the host",
+    "inspection.py": "files are looked through on the host",
     "parity/": "results are compared on the host, in float64",
 }
 
@@ -171,9 +173,13 @@ def test_every_array_function_in_use_is_there(package):
 
 @every_source
 def test_no_class_inherits_from_another_of_ours(file):
+    allowed = {"NamedTuple", "Protocol", "Exception", "ImportError", "IntEnum"}
+    # What users call is one class for all tokenizers; a family fills in its steps, one level deep.
+    allowed |= {"tokenizers/tokenizer.py": {"ABC"}}.get(file, set())
+    if re.fullmatch(r"tokenizers/(xlm|xlm_roberta)/tokenizer\.py", file):
+        allowed |= {"Tokenizer"}
     for node in nodes(SOURCES[file], ast.ClassDef):
         for base in map(ast.unparse, node.bases):
-            allowed = ("NamedTuple", "Protocol", "Exception", "ImportError")
             assert base in allowed or base.startswith("Mapping["), f"{node.name}({base})"
 
 

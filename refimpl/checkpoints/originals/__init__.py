@@ -1,0 +1,1 @@
+"""The files that fairseq and the XLM authors published, brought to Hugging Face layout."""

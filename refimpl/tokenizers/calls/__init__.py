@@ -1,0 +1,1 @@
+"""What every tokenizer does with a call: arguments checked, ids cut, padded, handed over."""

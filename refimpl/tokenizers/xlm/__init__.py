@@ -1,0 +1,1 @@
+"""XLM: words by Moses or by a language's own segmenter, then byte-pair encoding."""

@@ -1,0 +1,1 @@
+"""XLM-R, XLM-R-XL and -XXL, X-MOD: the most probable pieces of a SentencePiece model."""

@@ -1,0 +1,82 @@
+"""Stand-ins for published checkpoints: a small checkpoint, and a registry of numbers of it."""
+
+import hashlib
+import json
+
+import numpy
+
+from refimpl.parity.published import verify_checkpoint
+from refimpl.parity.tolerances import tolerance
+
+ID = "someone/stand-in"
+
+
+def number(name, kind, inputs, expected, **more):
+    """Return an entry of a registry."""
+    defaults = {"of": ID, "source": "the original", "trust": "high"}
+    return {"name": name, "kind": kind, "inputs": inputs, "expected": expected, **defaults, **more}
+
+
+def within(expected, dtype, role):
+    """Return a tolerance as a publisher states it: what was measured, made absolute."""
+    largest = float(numpy.abs(expected).max())
+    return {"atol": tolerance(dtype, role) * largest, "rtol": 0.0}
+
+
+class StandIn:
+    """A checkpoint folder, and a registry beside it."""
+
+    def __init__(self, folder, family, dtype="float64"):
+        self.folder, self.family, self.dtype = folder, family, dtype
+        self.registry = folder.with_name(f"{folder.name}.json")
+        self.arrays, self.numbers = {}, []
+        self.config = json.loads((folder / "config.json").read_text())
+
+    def add(self, name, kind, inputs, expected, **more):
+        """Add a number."""
+        self.numbers.append(number(name, kind, inputs, expected, **more))
+
+    def add_array(self, name, inputs, of, whole, role, *, take=None, part=None, reduce=None):
+        """Add an array: complete ones beside the registry, ``part`` (what is taken) inside of it.
+
+        ``role`` is the kind of value, whose tolerance was measured.
+        """
+        value = {"of": of, "shape": list(whole.shape), "take": take, "reduce": reduce}
+        expected = whole if part is None else part
+        if reduce is not None:
+            expected = getattr(expected, reduce)(axis=-1)
+        kind = "mlm_logits" if of == "logits" else "hidden"
+        allowed = within(expected if reduce == "sum" else whole, self.dtype, role)
+        if take is None and reduce is None:
+            self.arrays[name] = numpy.ascontiguousarray(whole)
+            digest = hashlib.sha256(self.arrays[name].tobytes()).hexdigest()
+            told = {"array": name, "sha256": digest}
+        else:
+            told = expected.tolist()
+        value = {key: x for key, x in value.items() if x is not None}
+        self.add(name, kind, inputs, told, value=value, tolerance=allowed)
+
+    def write(self, write, **changes):
+        """Write the registry and its arrays; ``write`` writes arrays to a safetensors file."""
+        checkpoint = {
+            "id": ID,
+            "family": self.family,
+            "class": self.config["architectures"][0],
+            "config": self.config,
+            "aliases": ["stand-in"],
+        }
+        text = {"format": 1, "checkpoints": [checkpoint], "numbers": self.numbers, **changes}
+        self.registry.write_text(json.dumps(text))
+        write(self.registry.with_suffix(".safetensors"), self.arrays or {"x": numpy.zeros(1)})
+        return self
+
+    def verify(self, **options):
+        """Return the report on the checkpoint."""
+        return verify_checkpoint(
+            self.folder, **{"registry": self.registry, "dtype": self.dtype, **options}
+        )
+
+
+def statuses(report):
+    """Return what became of each number, by name."""
+    return {finding.number.name: finding.status for finding in report.findings}
