@@ -346,7 +346,9 @@ def _mean(numbers: numpy.ndarray) -> float:
         mean = float(numbers.sum(dtype=numpy.float64)) / numbers.size
     if math.isfinite(mean):
         return mean
-    return float((numbers / numbers.size).sum())  # float64s whose sum is none
+    with numpy.errstate(over="ignore"):  # float64s whose sum is none: rounding may pass the largest
+        shared = (numbers / numbers.size).sum()
+    return float(numpy.clip(shared, numbers.min(), numbers.max()))
 
 
 def _pieces(tensors: Tensors, tensor: Tensor) -> Iterator[numpy.ndarray]:
