@@ -5,7 +5,7 @@ import os
 import re
 import subprocess
 import sys
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import numpy
@@ -38,7 +38,7 @@ every_golden = pytest.mark.parametrize("golden", GOLDENS)
 every_fault = pytest.mark.parametrize("fault", CATALOGUE.values(), ids=lambda fault: fault.name)
 
 
-@cache
+@lru_cache(16)  # each holds files open
 def read(golden):
     """A golden's model, its inputs, and what it computes without a fault."""
     model = load(GOLDENS[golden], dtype="float64", kernels="plain")
@@ -345,6 +345,6 @@ def test_a_fault_keeps_the_dtype(family):
             assert kinds == {dtype}, (name, golden)
 
 
-@cache
+@lru_cache(16)
 def load_on(backend, dtype, golden):
     return load(GOLDENS[golden], dtype=dtype, backend=backend, kernels="plain")
