@@ -1,0 +1,113 @@
+"""The arithmetics in which a port may run: how it stores weights, multiplies, and keeps results.
+
+The truth of each is float64 on the weights as that arithmetic stores them. Otherwise the rounding
+of the weights, which is no matter of the port's arithmetic, would hide everything smaller.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import numpy
+
+from refimpl.backend import Array
+from refimpl.checkpoints.weights import Weights
+from refimpl.models.model import ARCHITECTURES, Model
+from refimpl.parity.floors.narrow import Rounding, narrow, to_bfloat16, to_float16
+from refimpl.parity.rounding import tf32
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """One way to store and compute. None: as it comes, in ``dtype``."""
+
+    name: str
+    title: str
+    dtype: str = "float32"  # of the arrays that an honest run computes with
+    stored: Rounding | None = None  # what becomes of a weight
+    results: Rounding | None = None  # of the result of every step
+    factors: Rounding | None = None  # of what matrices are multiplied from
+
+    def store(self, x: numpy.ndarray) -> numpy.ndarray:
+        """(...) -> (...): numbers as this arithmetic stores weights, in the dtype they came in."""
+        return x if self.stored is None else self.stored(x)
+
+    def represent(self, x: numpy.ndarray) -> numpy.ndarray:
+        """(...) -> (...): numbers as this arithmetic keeps results, as float64."""
+        kept = x.astype(self.dtype)
+        kept = kept if self.results is None else self.results(kept)
+        return kept.astype(numpy.float64)
+
+    def weights(self, model: Model) -> Model:
+        """Return the model with its weights as this arithmetic stores them."""
+        if self.stored is None:
+            return model
+        return replace(model, weights=Weights(_Changed(model, self.store)))
+
+    def computing(self, model: Model) -> Model:
+        """Return a model in ``dtype`` whose weights make all its arithmetic narrow, where it is.
+
+        ``model`` is one in float64, or in ``dtype`` already.
+        """
+
+        def change(x: numpy.ndarray) -> numpy.ndarray:
+            y = x.astype(self.dtype, copy=False)
+            return self.store(y) if self.results is None else narrow(y, self.results)
+
+        return replace(
+            model, weights=Weights(_Changed(model, change)), dtype=self.dtype, kernels="plain"
+        )
+
+
+class _Changed(Mapping[str, Array]):
+    """The weights of a model, each changed when it is first used, and kept."""
+
+    def __init__(self, model: Model, change: Rounding) -> None:
+        self._weights = model.weights
+        self._change = change
+        self._names = dict.fromkeys(_names(model))
+        self._kept: dict[str, Array] = {}
+
+    def __getitem__(self, name: str) -> Array:
+        if name not in self._names:
+            raise KeyError(name)
+        if name not in self._kept:
+            self._kept[name] = self._change(self._weights[name])
+        return self._kept[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+def _names(model: Model) -> list[str]:
+    """The names of a model's tensors, without those of modules that it does not have."""
+    expected = ARCHITECTURES[model.architecture].parameters(model.config)
+    return [name for name in expected if name.rpartition(".")[0] in model.weights]
+
+
+_ALL = (
+    Arithmetic("float64", "double precision", dtype="float64"),
+    Arithmetic("float32", "single precision"),
+    Arithmetic("tf32", "float32, but matrices are multiplied from 11 bits", factors=tf32),
+    Arithmetic(
+        "float16", "half precision, summed in float32", stored=to_float16, results=to_float16
+    ),
+    Arithmetic("bfloat16", "bfloat16, summed in float32", stored=to_bfloat16, results=to_bfloat16),
+    Arithmetic("float16-weights", "weights in float16, float32 otherwise", stored=to_float16),
+    Arithmetic("bfloat16-weights", "weights in bfloat16, float32 otherwise", stored=to_bfloat16),
+)
+ARITHMETICS: dict[str, Arithmetic] = {arithmetic.name: arithmetic for arithmetic in _ALL}
+
+
+def find_arithmetic(name: str) -> Arithmetic:
+    """Return the arithmetic called ``name``; ``ValueError`` where there is none."""
+    if name not in ARITHMETICS:
+        raise ValueError(f"arithmetic: expected one of {', '.join(ARITHMETICS)}, got {name!r}")
+    return ARITHMETICS[name]

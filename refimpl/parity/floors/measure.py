@@ -1,0 +1,126 @@
+"""Measuring floors: an ensemble of honest implementations against the float64 truth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import numpy
+
+from refimpl.models.model import Model
+from refimpl.parity.dumps.dump import Dump
+from refimpl.parity.floors.arithmetic import Arithmetic, find_arithmetic
+from refimpl.parity.floors.floor import Errors, Floor, Floors, largest, measure_errors
+from refimpl.parity.floors.implementation import Implementation, draw_implementation
+from refimpl.parity.floors.narrow import Narrow, narrow
+from refimpl.parity.reference import Forced, as_dump, run_forced, run_reference
+from refimpl.parity.staged import attention_in
+from refimpl.replacing import replace
+from refimpl.taps import edit, record
+
+RUNS = 32  # of the bundled goldens' floors
+MULTIPLIER = 4.0
+
+Inputs = Mapping[str, Any]
+Values = Mapping[str, numpy.ndarray]
+Track = Callable[[Iterable[int]], Iterable[int]]
+
+
+def measure_floors(
+    model: Model,
+    inputs: Inputs,
+    arithmetic: str = "float32",
+    runs: int = RUNS,
+    track: Track = iter,
+) -> Floors:
+    """Measure what honest runs of ``model(**inputs)`` are off by, tap by tap.
+
+    ``model`` is the checkpoint in float64; ``arithmetic`` one of ``ARITHMETICS``. ``track`` may
+    show the progress of the runs. Raises ``ValueError`` for an unknown arithmetic and for fewer
+    than one run.
+    """
+    how = find_arithmetic(arithmetic)
+    if runs < 1:
+        raise ValueError(f"runs: expected 1 or more, got {runs}")
+    exact, computing = how.weights(model), how.computing(model)
+    inputs = represent_inputs(how, inputs)
+    truth = run_reference(exact, inputs).values
+    kept = {name: represent(how, x) for name, x in truth.items()}
+    expected = run_forced(exact, inputs, kept).values
+    free, forced = ([_once_rounded(how, of)] for of in (truth, expected))
+    for number in track(range(runs)):
+        drawn = draw_implementation(how, number)
+        free.append(_errors(run_honest(drawn, computing, inputs).values, truth))
+        forced.append(_errors(run_honest(drawn, computing, inputs, kept).values, expected))
+    return Floors(arithmetic, runs, MULTIPLIER, _largest_of(free), _largest_of(forced))
+
+
+def run_honest(
+    drawn: Implementation, computing: Model, inputs: Inputs, values: Values | None = None
+) -> Dump:
+    """Return an honest implementation's run; with ``values``, each operation is given these.
+
+    ``computing`` is what ``drawn.arithmetic.computing`` made of the model.
+    """
+    forced = Forced(computing, values or {}, drawn.stages())
+    with honest(drawn, forced), record() as taps:
+        outputs = computing(**inputs)
+    return as_dump(computing, inputs, taps, outputs)
+
+
+@contextmanager
+def honest(drawn: Implementation, forced: Forced) -> Iterator[None]:
+    """Let the operations be computed as ``drawn`` does, in the block."""
+    put = partial(_put, drawn.arithmetic, forced)
+    attend = attention_in(drawn.stages(), partial(_put_stage, drawn.arithmetic, forced))
+    operations = {**drawn.operations(), "scaled_dot_product_attention": attend}
+    with numpy.errstate(all="ignore"), replace(**operations), edit(put):
+        yield
+
+
+def _put(how: Arithmetic, forced: Forced, name: str, x: numpy.ndarray) -> numpy.ndarray:
+    """What goes on from a tap: in a narrow arithmetic, what keeps further steps narrow."""
+    return _narrowed(how, forced.put(name, x))
+
+
+def _put_stage(how: Arithmetic, forced: Forced, role: str, x: numpy.ndarray) -> numpy.ndarray:
+    return _narrowed(how, forced.put_stage(role, x))
+
+
+def _narrowed(how: Arithmetic, x: numpy.ndarray) -> numpy.ndarray:
+    if how.results is None or x.dtype.kind != "f" or isinstance(x, Narrow):
+        return x
+    return narrow(x, how.results)
+
+
+def represent(how: Arithmetic, x: numpy.ndarray) -> numpy.ndarray:
+    """(...) -> (...): a result as the arithmetic keeps it, in float64; ids as they are."""
+    with numpy.errstate(over="ignore"):
+        return how.represent(x) if x.dtype.kind == "f" else x
+
+
+def represent_inputs(how: Arithmetic, inputs: Inputs) -> dict[str, Any]:
+    """Return the arguments of a call as a port of that arithmetic is given them."""
+    return {name: _represent_all(how, x) for name, x in inputs.items()}
+
+
+def _represent_all(how: Arithmetic, x: Any) -> Any:
+    """An argument, or a tuple of them (keys and values), as a port of that arithmetic has it."""
+    if isinstance(x, tuple):
+        return tuple(_represent_all(how, part) for part in x)
+    return represent(how, x) if isinstance(x, numpy.ndarray) else x
+
+
+def _once_rounded(how: Arithmetic, truth: Values) -> dict[str, Errors]:
+    """The errors of the truth itself, kept in the arithmetic: no honest run need be better."""
+    return _errors({name: represent(how, x) for name, x in truth.items()}, truth)
+
+
+def _errors(actual: Values, truth: Values) -> dict[str, Errors]:
+    return {name: measure_errors(actual[name], x) for name, x in truth.items()}
+
+
+def _largest_of(runs: list[dict[str, Errors]]) -> dict[str, Floor]:
+    return {name: largest([run[name] for run in runs]) for name in runs[0]}

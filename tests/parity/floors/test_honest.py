@@ -1,0 +1,126 @@
+"""Honest ways are ways to compute the same: in float64 they agree but for rounding."""
+
+from itertools import pairwise
+
+import numpy
+import pytest
+
+from refimpl.models.model import load
+from refimpl.parity.floors import (
+    ARITHMETICS,
+    draw_implementation,
+    measure_errors,
+    measure_floors,
+    run_honest,
+)
+from refimpl.parity.floors.honest import ACTIVATIONS, NORMS, PRODUCTS, SOFTMAXES
+from refimpl.parity.goldens import bundled, read_golden
+from refimpl.parity.reference import run_reference
+from refimpl.replacing import plain
+
+LOT = numpy.random.default_rng(5)
+CASES = ("xlm/head_mask", "xlm_roberta/padding_inside", "xlm_roberta_xl/model", "xmod/pre_norm")
+
+
+def model_of(case):
+    golden = read_golden(bundled() / case)
+    return load(golden.folder, dtype="float64", kernels="plain"), golden.inputs()
+
+
+@pytest.mark.parametrize("way", PRODUCTS)
+@pytest.mark.parametrize("shape", [(1, 1), (3, 7), (2, 200), (4, 0)])
+def test_products(way, shape):
+    a, b = LOT.standard_normal((2, *shape)), LOT.standard_normal((2, 5, shape[1]))
+    found = PRODUCTS[way](a, b)
+    assert found.shape == (2, shape[0], 5)
+    assert numpy.abs(found - numpy.matmul(a, numpy.matrix_transpose(b))).max() < 1e-13
+
+
+@pytest.mark.parametrize("way", NORMS)
+@pytest.mark.parametrize("width", [1, 2, 13])
+def test_layer_norms(way, width):
+    x, weight, bias = LOT.standard_normal((3, 4, width)) * 9, *LOT.standard_normal((2, width))
+    expected = plain("layer_norm")(x, weight, bias, eps=1e-5)
+    assert numpy.abs(NORMS[way](x, weight, bias, 1e-5) - expected).max() < 1e-12
+
+
+@pytest.mark.parametrize("way", SOFTMAXES)
+@pytest.mark.parametrize("keys", [1, 2, 11])
+def test_softmaxes(way, keys):
+    x = LOT.standard_normal((3, keys)) * 30
+    x[0, 1:] = -1e30
+    assert numpy.abs(SOFTMAXES[way](x) - plain("softmax")(x)).max() < 1e-13
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activations(name):
+    x = numpy.linspace(-8, 8, 999)
+    for way in ACTIVATIONS[name]:
+        assert numpy.abs(way(x) - plain(name)(x)).max() < 1e-14
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("number", range(12))
+def test_an_honest_implementation_computes_what_the_reference_does(case, number):
+    model, inputs = model_of(case)
+    truth = run_reference(model, inputs).values
+    drawn = draw_implementation(ARITHMETICS["float64"], number)
+    found = run_honest(drawn, model, inputs).values
+    assert list(found) == list(truth)
+    for name, x in truth.items():
+        assert numpy.abs(found[name] - x).max(initial=0) <= 1e-12 * (numpy.abs(x).max() or 1), name
+
+
+def test_the_same_number_is_the_same_implementation():
+    how = ARITHMETICS["float32"]
+    assert draw_implementation(how, 7) == draw_implementation(how, 7)
+    assert len({draw_implementation(how, n).product for n in range(40)}) == len(PRODUCTS)
+
+
+@pytest.mark.parametrize("arithmetic", ARITHMETICS)
+def test_all_results_are_numbers_of_the_arithmetic(arithmetic):
+    how = ARITHMETICS[arithmetic]
+    model, inputs = model_of("xlm_roberta/cross_attention")
+    for number in range(6):
+        found = run_honest(draw_implementation(how, number), how.computing(model), inputs).taps
+        for name, x in found.items():
+            if x.dtype.kind == "f" and not name.endswith("word_embeddings"):
+                assert (how.represent(x) == x).all(), name
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_floors_grow_with_depth_and_not_where_each_operation_is_given_the_truth(case):
+    model, inputs = model_of(case)
+    floors = measure_floors(model, inputs, "float32", runs=8)
+    norms = [n for n in floors.free if n.endswith("LayerNorm") or "layer_norm2" in n]
+    last = norms[-1]
+    assert floors.free[last].rms >= floors.forced[last].rms > 0
+    assert floors.quantile == pytest.approx(8 / 9)
+
+
+def test_narrower_arithmetic_has_higher_floors():
+    model, inputs = model_of("xlm_roberta/model")
+    order = ("float64", "float32", "tf32", "bfloat16")
+    found = [measure_floors(model, inputs, how, runs=6).free["last_hidden_state"] for how in order]
+    for lower, higher in pairwise(found):
+        assert 4 * lower.rms < higher.rms
+
+
+def test_the_truth_is_of_the_weights_as_they_are_stored():
+    """Weights rounded to bfloat16, float32 arithmetic: a float32 floor around another truth."""
+    model, inputs = model_of("xlm_roberta/model")
+    plain_floor = measure_floors(model, inputs, "float32", runs=6).free["last_hidden_state"]
+    stored = measure_floors(model, inputs, "bfloat16-weights", runs=6).free["last_hidden_state"]
+    assert stored.rms < 4 * plain_floor.rms
+    exact = run_reference(model, inputs).outputs["last_hidden_state"]
+    rounded = run_reference(ARITHMETICS["bfloat16-weights"].weights(model), inputs)
+    moved = measure_errors(rounded.outputs["last_hidden_state"], exact)
+    assert moved.rms > 1000 * stored.rms
+
+
+def test_bad_arguments():
+    model, inputs = model_of("xlm_roberta/model")
+    with pytest.raises(ValueError, match=r"arithmetic: expected one of float64, .*, got 'fp8'"):
+        measure_floors(model, inputs, "fp8")
+    with pytest.raises(ValueError, match="runs: expected 1 or more, got 0"):
+        measure_floors(model, inputs, runs=0)
