@@ -25,6 +25,8 @@ class Arithmetic:
     name: str
     title: str
     dtype: str = "float32"  # of the arrays that an honest run computes with
+    unit: float = 2.0**-24  # the largest relative error of keeping a result
+    smallest: float = 0.0  # below this numbers are kept in steps of unit times this
     stored: Rounding | None = None  # what becomes of a weight
     results: Rounding | None = None  # of the result of every step
     factors: Rounding | None = None  # of what matrices are multiplied from
@@ -93,13 +95,24 @@ def _names(model: Model) -> list[str]:
 
 
 _ALL = (
-    Arithmetic("float64", "double precision", dtype="float64"),
+    Arithmetic("float64", "double precision", dtype="float64", unit=2.0**-53),
     Arithmetic("float32", "single precision"),
     Arithmetic("tf32", "float32, but matrices are multiplied from 11 bits", factors=tf32),
     Arithmetic(
-        "float16", "half precision, summed in float32", stored=to_float16, results=to_float16
+        "float16",
+        "half precision, summed in float32",
+        unit=2.0**-11,
+        smallest=2.0**-14,
+        stored=to_float16,
+        results=to_float16,
     ),
-    Arithmetic("bfloat16", "bfloat16, summed in float32", stored=to_bfloat16, results=to_bfloat16),
+    Arithmetic(
+        "bfloat16",
+        "bfloat16, summed in float32",
+        unit=2.0**-9,
+        stored=to_bfloat16,
+        results=to_bfloat16,
+    ),
     Arithmetic("float16-weights", "weights in float16, float32 otherwise", stored=to_float16),
     Arithmetic("bfloat16-weights", "weights in bfloat16, float32 otherwise", stored=to_bfloat16),
 )

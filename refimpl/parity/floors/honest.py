@@ -25,6 +25,7 @@ from refimpl.replacing import plain
 Array = Any  # of NumPy
 Product = Callable[[Array, Array], Array]  # (..., N, I), (..., O, I) -> (..., N, O)
 Elementwise = Callable[[Array], Array]
+Function = Callable[..., Array]
 
 # --- products of matrices: the order of a sum -----------------------------------------------------
 
@@ -190,6 +191,17 @@ SOFTMAXES: dict[str, Elementwise] = {
     "base 2": softmax_base_2,
 }
 
+# --- log softmax, losses --------------------------------------------------------------------------
+
+
+def log_softmax_in_one(x: Array) -> Array:
+    """(..., N) -> (..., N): less the logarithm of the sum, taken together with the maximum."""
+    top = x.max(axis=-1, keepdims=True)
+    return x - (top + numpy.log(numpy.exp(x - top).sum(axis=-1, keepdims=True)))
+
+
+LOSSES = ("negative_log_likelihood", "mean_squared_error", "binary_cross_entropy_with_logits")
+
 # --- activations ----------------------------------------------------------------------------------
 
 
@@ -215,13 +227,19 @@ def tanh_by_exp(x: Array) -> Array:
     return numpy.copysign(1.0 - 2.0 / (numpy.exp(2.0 * numpy.abs(x)) + 1.0), x)
 
 
-def in_wide(name: str) -> Elementwise:
-    """An activation in float64, rounded once."""
-    return lambda x: plain(name)(x.astype(numpy.float64)).astype(x.dtype)
+def in_wide(name: str) -> Function:
+    """An operation in float64, rounded once."""
+
+    def run(x: Array, *others: Array, **options: Any) -> Array:
+        wide = [y.astype(numpy.float64) if y.dtype.kind == "f" else y for y in (x, *others)]
+        return plain(name)(*wide, **options).astype(x.dtype)
+
+    return run
 
 
-# operation -> the ways to compute it
-ACTIVATIONS: dict[str, tuple[Elementwise, ...]] = {
+# operation of one array -> the ways to compute it
+ELEMENTWISE: dict[str, tuple[Elementwise, ...]] = {
+    "log_softmax": (plain("log_softmax"), in_wide("log_softmax"), log_softmax_in_one),
     "gelu_erf": (plain("gelu_erf"), in_wide("gelu_erf"), gelu_by_cdf, gelu_in_halves),
     "gelu_tanh": (plain("gelu_tanh"), in_wide("gelu_tanh"), gelu_tanh_in_steps),
     "tanh": (plain("tanh"), in_wide("tanh"), tanh_by_exp),
@@ -230,6 +248,8 @@ ACTIVATIONS: dict[str, tuple[Elementwise, ...]] = {
 }
 
 
-def rounded_once(function: Elementwise) -> Elementwise:
+def rounded_once(function: Function) -> Function:
     """Compute in float32 whatever the format, and round the result."""
-    return lambda x: round_like(function(widen(x)), x)
+    return lambda x, *others, **options: round_like(
+        function(widen(x), *(widen(y) for y in others), **options), x
+    )

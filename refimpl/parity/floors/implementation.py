@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,22 +11,27 @@ import numpy
 
 from refimpl import ops
 from refimpl.parity.floors.arithmetic import Arithmetic
+from refimpl.parity.floors.by_lot import ByLot
 from refimpl.parity.floors.honest import (
-    ACTIVATIONS,
+    ELEMENTWISE,
+    LOSSES,
     NORMS,
     PRODUCTS,
     SOFTMAXES,
     Array,
     Elementwise,
+    Function,
     Norm,
     Product,
+    in_wide,
     rounded_once,
+    softmax_as_written,
 )
 from refimpl.parity.floors.narrow import round_like, widen
 from refimpl.parity.staged import Stages
+from refimpl.replacing import plain
 
 SCALES = ("after", "query", "both")  # where attention's scale is multiplied in
-Function = Callable[..., Any]
 
 
 @dataclass(frozen=True)
@@ -38,7 +43,8 @@ class Implementation:
     bias_apart: bool  # a sum of its own, rounded before the bias comes
     norm: Norm
     softmax: Elementwise
-    activations: Mapping[str, Elementwise]
+    elementwise: Mapping[str, Elementwise]
+    losses: Mapping[str, Function]
     scale: str  # one of SCALES
     fused: bool  # attention's steps are not rounded in between
 
@@ -49,8 +55,8 @@ class Implementation:
             "layer_norm": self.layer_norm,
             "softmax": rounded_once(self.softmax),
             "softmax_float32": rounded_once(self.softmax),
-            "log_softmax": self.log_softmax,
-            **{name: rounded_once(way) for name, way in self.activations.items()},
+            **{name: rounded_once(way) for name, way in self.elementwise.items()},
+            **{name: rounded_once(way) for name, way in self.losses.items()},
         }
 
     def stages(self) -> Stages:
@@ -77,12 +83,6 @@ class Implementation:
         """(..., D), (D), (D) -> (..., D)"""
         return round_like(self.norm(widen(x), widen(weight), widen(bias), eps), weight)
 
-    def log_softmax(self, x: Array) -> Array:
-        """(..., N) -> (..., N)"""
-        y = widen(x)
-        y = y - y.max(axis=-1, keepdims=True)
-        return round_like(y - numpy.log(numpy.exp(y).sum(axis=-1, keepdims=True)), x)
-
     def scores(
         self, query: Array, key: Array, position_scores: Array | None, scale: float
     ) -> Array:
@@ -101,7 +101,7 @@ class Implementation:
         root = math.sqrt(scale)
         return round_like(self.multiply(query * root, key * root), like)
 
-    def probs(self, scores: Array, mask: Array, softmax: Function) -> Array:
+    def probs(self, scores: Array, mask: Array, softmax: Elementwise) -> Array:
         """(B, H, S, T), mask (B, 1, 1, T) -> (B, H, S, T)"""
         masked = ops.mask_scores(widen(scores), mask)
         return round_like(self.softmax(masked), scores)
@@ -114,23 +114,26 @@ class Implementation:
 def draw_implementation(arithmetic: Arithmetic, number: int) -> Implementation:
     """Return the ``number``-th of the honest implementations.
 
-    0 is the plain one and 1 the one that rounds most, so that few runs span much. The others are
-    drawn by lot; the same number is always the same implementation.
+    0 is the plain one, 1 the one that rounds most, 2 rounds everything by lot: so few runs span
+    much. In the others a third of the operations round by lot, and the rest is computed in a way
+    drawn from the tables. The same number is always the same implementation.
     """
-    lot = numpy.random.default_rng(number)
+    lot, by_lot = numpy.random.default_rng(number), ByLot(number)
 
-    def draw(ways: Any) -> Any:
+    def draw(ways: Any, rounded_by_lot: Any = None) -> Any:
         choices = list(ways.values() if isinstance(ways, Mapping) else ways)
-        by_lot = int(lot.integers(len(choices)))
-        return choices[{0: 0, 1: -1}.get(number, by_lot)]
+        way = choices[{0: 0, 1: -1}.get(number, int(lot.integers(len(choices))))]
+        lots = number == 2 or (number > 2 and lot.random() < 1 / 3)
+        return rounded_by_lot if lots and rounded_by_lot is not None else way
 
     return Implementation(
         arithmetic,
-        product=draw(PRODUCTS),
+        product=draw(PRODUCTS, by_lot.product),
         bias_apart=draw((False, True)),
-        norm=draw(NORMS),
-        softmax=draw(SOFTMAXES),
-        activations={name: draw(ways) for name, ways in ACTIVATIONS.items()},
+        norm=draw(NORMS, by_lot.norm),
+        softmax=draw(SOFTMAXES, by_lot.of(softmax_as_written)),
+        elementwise={name: draw(ways, by_lot.of(ways[0])) for name, ways in ELEMENTWISE.items()},
+        losses={name: draw((plain(name), in_wide(name))) for name in LOSSES},
         scale=draw(SCALES),
         fused=draw((False, True, False)),
     )
