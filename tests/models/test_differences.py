@@ -533,7 +533,8 @@ def test_softmax_of_xlm_in_the_original(original):
     given = {"input_ids": IDS, "output_attentions": True}
     actual = theirs.ours()(**given).attentions[0]
     apart = relative_error(theirs(**given).attentions[0].numpy(), actual)
-    assert 1e-9 < apart < 1e-6  # float32, in a model of float64
+    # float32, in a model of float64
+    assert 0.01 < apart / numpy.finfo("float32").eps < 8
 
 
 def test_lengths_of_choices(model):

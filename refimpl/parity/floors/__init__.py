@@ -18,6 +18,7 @@ from refimpl.parity.floors.measure import (
     represent_inputs,
     run_honest,
 )
+from refimpl.parity.floors.stored import read_floors, write_floors
 
 __all__ = [
     "ARITHMETICS",
@@ -33,7 +34,9 @@ __all__ = [
     "find_arithmetic",
     "measure_errors",
     "measure_floors",
+    "read_floors",
     "represent",
     "represent_inputs",
     "run_honest",
+    "write_floors",
 ]

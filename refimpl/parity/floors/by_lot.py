@@ -27,9 +27,13 @@ class ByLot:
         object.__setattr__(self, "_lot", numpy.random.default_rng(self.seed))
 
     def off(self, x: Array) -> Array:
-        """(...) -> (...): in float64, each number off by up to half a unit in its last place."""
+        """(...) -> (...): in float64, each number off by up to half a unit in its last place.
+
+        What stands for minus infinity where a mask forbids to look is no result, and stays.
+        """
         unit = UNITS[x.dtype.name]
-        return x * (1.0 + unit * self._lot.uniform(-1.0, 1.0, x.shape))
+        off = x * (1.0 + unit * self._lot.uniform(-1.0, 1.0, x.shape))
+        return numpy.where(numpy.abs(x) < numpy.finfo(x.dtype).max / 4, off, x)
 
     def product(self, a: Array, b: Array) -> Array:
         """(..., N, I), (..., O, I) -> (..., N, O)"""

@@ -127,8 +127,15 @@ def _rounding_of(how: Arithmetic, x: numpy.ndarray) -> Errors:
         return Errors(0.0, 0.0, 0.0)
     sizes = numpy.maximum(numpy.abs(x), how.smallest)
     size = measure_errors(numpy.where(numpy.isfinite(x), sizes, 0.0), numpy.zeros_like(x))
-    spread = how.unit / math.sqrt(3.0)  # of a rounding error anywhere within half a unit
-    return Errors(size.rms * spread, size.cell * spread, size.worst * how.unit)
+    of_all, of_cell = _spread(x.size), _spread(x.shape[-1] if x.ndim else 1)
+    return Errors(
+        size.rms * of_all * how.unit, size.cell * of_cell * how.unit, size.worst * how.unit
+    )
+
+
+def _spread(count: int) -> float:
+    """The root mean square of ``count`` errors, each anywhere from -1 to 1; of one it may be 1."""
+    return math.sqrt((1.0 + 2.0 / count) / 3.0)
 
 
 def _errors(actual: Values, truth: Values) -> dict[str, Errors]:
