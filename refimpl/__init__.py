@@ -3,7 +3,8 @@
 The front door: :func:`load` a checkpoint, :func:`load_tokenizer`, :func:`record` what happens
 inside a forward pass, :func:`verify` against the goldens of the original implementation; look
 into a checkpoint with :func:`inspect_checkpoint`, and :func:`verify_checkpoint` it against the
-numbers published for it.
+numbers published for it; :func:`compare` what another implementation computed with what it should
+have, and :func:`diagnose` its mistake.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from refimpl.taps import record
 if TYPE_CHECKING:
     from refimpl.inspection import inspect_checkpoint
     from refimpl.models.model import Model, load
+    from refimpl.parity.comparison import compare
+    from refimpl.parity.diagnosis import diagnose
     from refimpl.parity.published import verify_checkpoint
     from refimpl.parity.verify import verify
     from refimpl.tokenizers import load_tokenizer
@@ -27,6 +30,8 @@ __all__ = [
     "CheckpointError",
     "MissingExtra",
     "Model",
+    "compare",
+    "diagnose",
     "inspect_checkpoint",
     "load",
     "load_tokenizer",
@@ -39,6 +44,8 @@ __all__ = [
 # What takes longer to import than it may never be needed is imported on first use.
 _HOMES = {
     "Model": "refimpl.models.model",
+    "compare": "refimpl.parity.comparison",
+    "diagnose": "refimpl.parity.diagnosis",
     "inspect_checkpoint": "refimpl.inspection",
     "load": "refimpl.models.model",
     "load_tokenizer": "refimpl.tokenizers",

@@ -48,6 +48,15 @@ def plain(name: str) -> Callable[..., Any]:
     return _plain[name]
 
 
+def running(name: str) -> Callable[..., Any]:
+    """Return the function that runs under an operation's name at this moment.
+
+    A replacement that is to act upon what is there already takes this for its base, before its own
+    block opens. Raises ``ValueError`` for a name that no operation has.
+    """
+    return _replacements.get().get(name, plain(name))
+
+
 @contextmanager
 def replace(**functions: Callable[..., Any]) -> Iterator[None]:
     """Let other functions run under the names of operations inside the block, also those of

@@ -184,7 +184,7 @@ def test_commands_print_what_the_page_shows(page):
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_block_is_of_a_known_kind(page):
     text = read(page)
-    kinds = {"python", "console", "sh", "text", 'text title="Output"', ""}
+    kinds = {"python", "console", "sh", "text", 'text title="Output"', "", "cpp", "rust", "js"}
     assert {block.info for block in blocks(text)} <= kinds
     claimed = text.count('```text title="Output"')
     assert claimed <= sum(bool(b.output) for b in blocks(text) if b.info == "python")
@@ -517,11 +517,12 @@ def sizes_of(place):
     elif choices:
         labels = 1
     length = places[1] if choices else places[0]
+    kept = golden["inputs"].get("past_key_values.0.0", {"shape": (0, 0, 0)})["shape"][2]
     return {
         "1": 1,
         "B": batch * places[0] if choices else batch,
         "S": length,
-        "T": length,
+        "T": kept + length,
         "E": golden["inputs"].get("encoder_hidden_states", {"shape": (0, 0)})["shape"][1],
         "D": width,
         "F": config.get("intermediate_size", 4 * width),

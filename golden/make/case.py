@@ -26,13 +26,18 @@ class Case:
     head: str = "Model"
     config: dict[str, Any] = field(default_factory=dict)
     inputs: dict[str, Any] = field(default_factory=dict)
+    before: list[list[int]] | None = None  # the ids of the call whose keys and values were kept
+    weights: str = "spread"  # see random_weights.py
+    seed: int | None = None  # chosen by tools/search_goldens.py; else made of the name
 
 
-def make_model(family: str, head: str, config: dict[str, Any], seed: int) -> Any:
+def make_model(
+    family: str, head: str, config: dict[str, Any], seed: int, weights: str = "spread"
+) -> Any:
     """An original model with random weights, in evaluation mode."""
     full = getattr(transformers, f"{family}Config")(**config, attn_implementation="eager")
     model = getattr(transformers, f"{family}{head}")(full)
-    randomise(model, seed)
+    randomise(model, seed, weights)
     if config.get("sinusoidal_embeddings"):
         table = model.base_model.position_embeddings.weight
         create_sinusoidal_embeddings(*table.shape, out=table)
@@ -55,6 +60,13 @@ def as_tensors(inputs: dict[str, Any], width: int, seed: int) -> dict[str, Any]:
     return made
 
 
+def kept_by(model: Any, ids: list[list[int]]) -> Any:
+    """Return the keys and values of all layers that a call with ``ids`` leaves."""
+    with torch.no_grad():
+        kept = model.double()(torch.tensor(ids), use_cache=True).past_key_values
+    return kept.self_attention_cache.to_legacy_cache()
+
+
 def make_cases(
     family: str, cases: dict[str, Case], sizes: dict[str, Any], root: Path, only: str | None
 ) -> None:
@@ -62,7 +74,9 @@ def make_cases(
     width = sizes.get("hidden_size", sizes.get("emb_dim"))
     for name, case in cases.items():
         if only in (None, name):
-            seed = zlib.crc32(name.encode())
-            model = make_model(family, case.head, {**sizes, **case.config}, seed)
+            seed = zlib.crc32(name.encode()) if case.seed is None else case.seed
+            model = make_model(family, case.head, {**sizes, **case.config}, seed, case.weights)
             inputs = as_tensors(case.inputs, width, seed)
-            write_case(root / name, model, inputs, what=case.what, seed=seed)
+            if case.before is not None:
+                inputs["past_key_values"] = kept_by(model, case.before)
+            write_case(root / name, model, inputs, what=case.what, seed=seed, weights=case.weights)

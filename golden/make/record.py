@@ -20,6 +20,7 @@ from unittest import mock
 import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
+from transformers.cache_utils import DynamicCache
 
 # Modules whose output is a tap, beside all embeddings, linear maps and layer norms.
 _OUTPUT_IS_TAP = ("Intermediate", "Pooler", "SequenceSummary")
@@ -38,13 +39,16 @@ _FUNCTIONS = {
 
 def run(model: nn.Module, inputs: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the taps, in order, and the outputs of one forward pass, as tensors by name."""
+    if isinstance(kept := inputs.get("past_key_values"), tuple):
+        # Anew for each call, which adds its own to them.
+        inputs = {**inputs, "past_key_values": DynamicCache.from_legacy_cache(kept)}
     with torch.no_grad(), _float64_stays(), Recorder(model) as recorder:
         outputs = model(**inputs)
     return recorder.taps, flatten(outputs)
 
 
 def flatten(outputs: Any) -> dict[str, torch.Tensor]:
-    """Return a model's outputs by name; the i-th of a tuple is ``name.i``."""
+    """Return a model's outputs, or inputs, by name; the i-th of a tuple is ``name.i``."""
     flat: dict[str, torch.Tensor] = {}
 
     def add(name: str, value: Any) -> None:

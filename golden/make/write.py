@@ -1,4 +1,4 @@
-"""Writing a case folder: checkpoint, golden in float64 and float32, and where it all comes from."""
+"""Writing a case folder: checkpoint, golden in float64, and where it all comes from."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from safetensors.numpy import load_file, save_file
 from golden.make import record
 
 FORMAT = 1
-DTYPES = {"float64": "golden.safetensors", "float32": "golden.float32.safetensors"}
+GOLDENS = {"float64": "golden.safetensors"}
 
 
 def write_case(
@@ -26,23 +26,22 @@ def write_case(
     *,
     what: str,
     seed: int,
+    weights: str = "spread",
     texts: list[str] | None = None,
 ) -> None:
-    """Write the checkpoint, run it in both dtypes and write what it computed.
+    """Write the checkpoint, run it in float64 and write what it computed.
 
-    ``texts`` are what the inputs were tokenized from, where they were.
+    ``weights`` say how they were drawn (random_weights.py); ``texts`` are what the inputs were
+    tokenized from, where they were.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    model.save_pretrained(folder)
-    taps: dict[str, torch.Tensor] = {}
-    outputs: dict[str, torch.Tensor] = {}
-    for dtype, file in DTYPES.items():
-        number = getattr(torch, dtype)
-        taps, outputs = record.run(model.to(number), _cast(inputs, number))
-        tensors = {f"input.{n}": x for n, x in _cast(inputs, number).items() if torch.is_tensor(x)}
-        tensors |= {f"tap.{name}": x for name, x in taps.items()}
-        tensors |= {f"output.{name}": x for name, x in outputs.items()}
-        write_tensors(folder / file, {name: x.numpy() for name, x in tensors.items()})
+    model.float().save_pretrained(folder)
+    given = record.flatten({n: x for n, x in inputs.items() if not isinstance(x, bool)})
+    taps, outputs = record.run(model.double(), inputs)
+    tensors = {f"input.{name}": x for name, x in given.items()}
+    tensors |= {f"tap.{name}": x for name, x in taps.items()}
+    tensors |= {f"output.{name}": x for name, x in outputs.items()}
+    write_tensors(folder / GOLDENS["float64"], {n: x.numpy() for n, x in tensors.items()})
     for file in folder.iterdir():
         file.chmod(0o644)
     description = {
@@ -57,9 +56,10 @@ def write_case(
             "machine": platform.machine(),
         },
         "seed": seed,
-        "goldens": DTYPES,
-        "flags": {name: x for name, x in inputs.items() if not torch.is_tensor(x)},
-        "inputs": {name: _describe(x) for name, x in inputs.items() if torch.is_tensor(x)},
+        **({} if weights == "spread" else {"weights": weights}),
+        "goldens": GOLDENS,
+        "flags": {name: x for name, x in inputs.items() if isinstance(x, bool)},
+        "inputs": {name: _describe(x) for name, x in given.items()},
         "taps": {name: _describe(x) for name, x in taps.items()},
         "outputs": {name: _describe(x) for name, x in outputs.items()},
         **({} if texts is None else {"texts": texts}),
@@ -83,13 +83,6 @@ def write_tensors(path: Path, tensors: dict[str, numpy.ndarray]) -> None:
 def sha256(path: Path) -> str:
     """The hash by which a reader knows that it holds the file the golden was made with."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _cast(inputs: dict[str, Any], dtype: torch.dtype) -> dict[str, Any]:
-    return {
-        name: x.to(dtype) if torch.is_tensor(x) and x.is_floating_point() else x
-        for name, x in inputs.items()
-    }
 
 
 def _describe(x: torch.Tensor) -> dict[str, Any]:

@@ -34,7 +34,47 @@ PADDED = {"input_ids": RIGHT, "attention_mask": RIGHT_MASK, "langs": LANGS}
 LABELS = [[-100, 17, -100, 4, -100], [3, -100, 28, -100, -100]]
 ALL_LABELS = [[4, 17, 20, 4, 12], [3, 9, 28, 7, 16]]  # adaptive softmax ignores no label
 
+# As many tokens as there are positions; padding on the left; inside and on the right; one token.
+EVERY = {
+    "input_ids": [
+        [0, 28, 11, 8, 17, 1],
+        [PAD, PAD, 0, 23, 4, 1],
+        [0, 16, PAD, 6, 1, PAD],
+        [14, PAD, PAD, PAD, PAD, PAD],
+    ],
+    "attention_mask": [[1] * 6, [0, 0, 1, 1, 1, 1], [1, 1, 0, 1, 1, 0], [1] + [0] * 5],
+    "langs": [[3] * 6, [2, 2, 0, 0, 1, 3], [1, 0, 1, 0, 1, 0], [2] * 6],
+}
+
 CASES: dict[str, Case] = {
+    # against mistakes that hide elsewhere
+    "benign": Case(
+        "gains near 1; as many tokens as there are positions, padding on every side, one token",
+        config={**ONE_LAYER, "max_position_embeddings": 6, "emb_dim": 10, "n_heads": 2},
+        inputs=EVERY,
+        weights="benign",
+    ),
+    "outliers": Case(
+        "two features far larger than the rest; padding on every side",
+        config={**ONE_LAYER, "max_position_embeddings": 6},
+        inputs=EVERY,
+        weights="outliers",
+    ),
+    "edges": Case(
+        "embeddings that hardly vary, so that eps counts; GELU far below zero",
+        "WithLMHeadModel",
+        config={**ONE_LAYER, "layer_norm_eps": 1e-6},
+        inputs=PADDED,
+        weights="edges",
+        seed=2,
+    ),
+    "eleven_layers": Case(
+        "so many layers that their names, sorted as text, are in another order",
+        config={"emb_dim": 4, "n_heads": 2, "n_layers": 11},
+        inputs={"input_ids": [[0, 17, 1]], "langs": [[3, 1, 0]]},
+        weights="benign",
+        seed=5,
+    ),
     # the encoder: languages, masks, positions
     "model": Case(
         "a language for each token; padding counted from the ids",

@@ -13,17 +13,23 @@ import transformers
 
 from golden.make.case import EMBEDS, STATES, Case, make_cases, make_model
 from golden.make.inputs import (
+    BEFORE,
+    BEHIND,
     CHOICES,
+    EVERY,
+    FEW_NUMBERS,
     IDS,
     INSIDE,
     INSIDE_MASK,
     LABELS,
     LEFT,
     LEFT_MASK,
+    LEFT_PADDED,
     PAD,
     PADDED,
     RIGHT,
     RIGHT_MASK,
+    SIX_POSITIONS,
     SPANS,
 )
 from golden.make.write import write_case
@@ -45,7 +51,56 @@ SIZES = {
 ONE_LAYER = {"num_hidden_layers": 1}
 DECODER = {"is_decoder": True, "use_cache": False}
 
+# What every family of RoBERTas has, against mistakes that hide elsewhere.
+AGAINST_MISTAKES: dict[str, Case] = {
+    "benign": Case(
+        "gains near 1; as many tokens as there are positions, padding on every side, one token",
+        config={**ONE_LAYER, **SIX_POSITIONS},
+        inputs=EVERY,
+        weights="benign",
+    ),
+    "outliers": Case(
+        "two features far larger than the rest; padding on every side",
+        config={**ONE_LAYER, **SIX_POSITIONS},
+        inputs=EVERY,
+        weights="outliers",
+    ),
+    "edges": Case(
+        "embeddings that hardly vary, so that eps counts; GELU far below zero",
+        "ForMaskedLM",
+        config={**ONE_LAYER, "layer_norm_eps": 1e-6},
+        inputs=PADDED,
+        weights="edges",
+        seed=3,
+    ),
+    "eleven_layers": Case(
+        "so many layers that their names, sorted as text, are in another order",
+        config={**FEW_NUMBERS, "num_hidden_layers": 11},
+        inputs={"input_ids": [[0, 17, 2]]},
+        weights="benign",
+        seed=5,
+    ),
+    "kept_keys": Case(
+        "the second call of a decoder: three tokens behind 257, whose keys and values are given",
+        config={**ONE_LAYER, **FEW_NUMBERS, "is_decoder": True, "max_position_embeddings": 262},
+        inputs=BEHIND,
+        before=BEFORE,
+    ),
+    "decoder_padding_left": Case(
+        "a decoder, and padding on the left: queries that may look at nothing",
+        config={**ONE_LAYER, **DECODER},
+        inputs=LEFT_PADDED,
+    ),
+    "masked_lm_relu": Case(
+        "hidden_act 'relu', which the language modelling head does not follow; a matrix of its own",
+        "ForMaskedLM",
+        config={**ONE_LAYER, "hidden_act": "relu", "tie_word_embeddings": False},
+        inputs=PADDED,
+    ),
+}
+
 CASES: dict[str, Case] = {
+    **AGAINST_MISTAKES,
     # the encoder: padding, masks, positions
     "model": Case("the encoder on two texts without padding", inputs={"input_ids": IDS}),
     "padding_right": Case("padding on the right, masked", inputs=PADDED),

@@ -7,6 +7,7 @@ from pathlib import Path
 from golden.make.case import EMBEDS, STATES, Case, make_cases
 from golden.make.inputs import (
     CHOICES,
+    EACH_QUERY,
     IDS,
     INSIDE,
     INSIDE_MASK,
@@ -14,12 +15,14 @@ from golden.make.inputs import (
     LEFT,
     LEFT_MASK,
     PADDED,
+    RIGHT,
     SPANS,
     TAGS,
 )
-from golden.make.xlm_roberta import DECODER, ONE_LAYER, SIZES
+from golden.make.xlm_roberta import AGAINST_MISTAKES, DECODER, ONE_LAYER, SIZES
 
 CASES: dict[str, Case] = {
+    **AGAINST_MISTAKES,
     "model": Case("the encoder on two texts without padding", inputs={"input_ids": IDS}),
     "padding_left": Case(
         "padding on the left, masked",
@@ -28,6 +31,14 @@ CASES: dict[str, Case] = {
     "padding_inside": Case(
         "padding between tokens, masked",
         inputs={"input_ids": INSIDE, "attention_mask": INSIDE_MASK},
+    ),
+    "padding_attended": Case(
+        "padding on either side and no attention_mask: it is looked at",
+        config=ONE_LAYER,
+        inputs={"input_ids": [RIGHT[1], LEFT[1]]},
+    ),
+    "mask_3d": Case(
+        "a mask for each query; one may look at nothing", config=ONE_LAYER, inputs=EACH_QUERY
     ),
     "hidden_states": Case(
         "all hidden states and attentions returned: the last hidden state is normalised",
@@ -53,6 +64,12 @@ CASES: dict[str, Case] = {
     ),
     "activation_relu": Case(
         "hidden_act 'relu'", config={**ONE_LAYER, "hidden_act": "relu"}, inputs=PADDED
+    ),
+    "activation_gelu_new": Case(
+        "hidden_act 'gelu_new', far below zero",
+        config={**ONE_LAYER, "hidden_act": "gelu_new"},
+        inputs=PADDED,
+        weights="edges",
     ),
     **{
         f"position_{kind}": Case(

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from golden.make.case import EMBEDS, STATES, Case, make_cases
 from golden.make.inputs import (
     CHOICES,
+    EACH_QUERY,
     IDS,
     LABELS,
     LEFT,
     LEFT_MASK,
     PADDED,
+    RIGHT,
     SPANS,
     TAGS,
 )
-from golden.make.xlm_roberta import DECODER, ONE_LAYER
+from golden.make.xlm_roberta import AGAINST_MISTAKES, DECODER, ONE_LAYER
 from golden.make.xlm_roberta import SIZES as ROBERTA_SIZES
 
 SIZES = {**ROBERTA_SIZES, "languages": ["en_XX", "de_DE", "sw_KE"]}
@@ -23,6 +26,31 @@ FOUR = [[0, 17, 5, 2], [0, 28, 11, 2], [0, 9, 2, 1], [0, 6, 12, 2]]
 ENGLISH = {"default_language": "en_XX", "languages": ["en_XX"]}
 
 CASES: dict[str, Case] = {
+    **{
+        name: replace(case, config={**case.config, **ENGLISH})
+        for name, case in AGAINST_MISTAKES.items()
+    },
+    "padding_attended": Case(
+        "padding on either side and no attention_mask: it is looked at",
+        config={**ONE_LAYER, **ENGLISH},
+        inputs={"input_ids": [RIGHT[1], LEFT[1]]},
+    ),
+    "mask_3d": Case(
+        "a mask for each query; one may look at nothing",
+        config={**ONE_LAYER, **ENGLISH},
+        inputs=EACH_QUERY,
+    ),
+    "position_ids": Case(
+        "positions given, in no order",
+        config={**ONE_LAYER, **ENGLISH},
+        inputs={"input_ids": IDS, "position_ids": [[15, 3, 0, 9, 9], [2, 14, 6, 1, 8]]},
+    ),
+    "activation_gelu_new": Case(
+        "hidden_act 'gelu_new', far below zero",
+        config={**ONE_LAYER, **ENGLISH, "hidden_act": "gelu_new"},
+        inputs=PADDED,
+        weights="edges",
+    ),
     "model": Case(
         "each text through the adapters of its language",
         config={"languages": ["en_XX", "de_DE"]},

@@ -42,11 +42,14 @@ class Place(NamedTuple):
 
 
 class SafetensorsFile(Mapping[str, numpy.ndarray]):
-    """The tensors of one file, by name; ``file[name]`` is a read-only view of the mapped bytes."""
+    """The tensors of one file, by name; ``file[name]`` is a read-only view of the mapped bytes.
+
+    ``metadata`` holds the words that the file says of itself.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._places = _read_places(path)
+        self._places, self.metadata = _read_header(path)
         self._bytes = numpy.memmap(path, dtype=numpy.uint8, mode="r")
 
     def __getitem__(self, name: str) -> numpy.ndarray:
@@ -93,8 +96,10 @@ def widen_bfloat16(bits: numpy.ndarray) -> numpy.ndarray:
     return wide.view(numpy.float32)
 
 
-def _read_places(path: Path) -> dict[str, tuple[str, tuple[int, ...], int]]:
-    """Return name -> (dtype, shape, first byte), with names in the order of the file's bytes."""
+def _read_header(
+    path: Path,
+) -> tuple[dict[str, tuple[str, tuple[int, ...], int]], dict[str, str]]:
+    """Return name -> (dtype, shape, first byte), in the order of the file's bytes; the metadata."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -106,6 +111,7 @@ def _read_places(path: Path) -> dict[str, tuple[str, tuple[int, ...], int]]:
                 f"found {length}"
             )
         with safe_open(path, framework="numpy") as opened:
+            metadata = dict(opened.metadata() or {})
             slices = {name: opened.get_slice(name) for name in opened.offset_keys()}
             tensors = {n: (s.get_dtype(), tuple(s.get_shape())) for n, s in slices.items()}
     except FileNotFoundError:
@@ -121,4 +127,4 @@ def _read_places(path: Path) -> dict[str, tuple[str, tuple[int, ...], int]]:
         # The library has checked that the tensors follow one another without a gap.
         places[name] = (dtype, shape, start)
         start += math.prod(shape) * numpy.dtype(_DTYPES[dtype]).itemsize
-    return places
+    return places, metadata

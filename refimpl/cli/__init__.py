@@ -8,10 +8,15 @@ from __future__ import annotations
 
 import typer
 
+from refimpl.cli.compare import compare
 from refimpl.cli.convert import convert
+from refimpl.cli.diagnose import diagnose
 from refimpl.cli.fill_mask import fill_mask
+from refimpl.cli.golden import golden
 from refimpl.cli.inspect import inspect
+from refimpl.cli.program import WithProgram
 from refimpl.cli.tokenize import tokenize
+from refimpl.cli.trace import export, trace
 from refimpl.cli.verify import verify
 
 app = typer.Typer(
@@ -20,7 +25,12 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-app.command("verify")(verify)
+app.command("verify", cls=WithProgram)(verify)
+app.command("trace")(trace)
+app.command("export")(export)
+app.command("compare")(compare)
+app.command("diagnose")(diagnose)
+app.command("golden")(golden)
 app.command("fill-mask")(fill_mask)
 app.command("tokenize")(tokenize)
 app.command("inspect")(inspect)

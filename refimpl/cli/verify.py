@@ -1,4 +1,6 @@
-"""``refimpl verify``: recompute the goldens, or a checkpoint's published numbers, and judge all."""
+"""``refimpl verify``: recompute the goldens, or a checkpoint's published numbers, and judge all;
+or judge what another program computes.
+"""
 
 from __future__ import annotations
 
@@ -10,39 +12,64 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from refimpl.cli.options import Backend, Json, Kernels, errors_are_one_line, progress
+from refimpl.cli.program import program_of
+from refimpl.cli.verify_others import verify_cards, verify_program
 
 if TYPE_CHECKING:
     from refimpl.parity.published import Finding, PublishedReport
     from refimpl.parity.verify import CaseReport, Report
 
+Goldens = Annotated[
+    Path | None, typer.Argument(help="A golden case or a folder of them; else bundled.")
+]
+Checkpoint = Annotated[
+    str | None, typer.Option(help="A checkpoint folder or hub id: recompute its published numbers.")
+]
+Registry = Annotated[
+    Path | None, typer.Option(help="A registry of published numbers; else the bundled one.")
+]
+As = Annotated[str | None, typer.Option("--as", help="Which checkpoint of the registry it is.")]
+Tokenizer = Annotated[
+    str | None, typer.Option(help="A folder or hub id with its tokenizer; else its own.")
+]
+Stream = Annotated[
+    bool, typer.Option("--stream", help="Keep no weights of the checkpoint in memory.")
+]
+Cards = Annotated[Path | None, typer.Option("--ops", help="A dump of operation cards: judge it.")]
+Family = Annotated[
+    str | None, typer.Option(help="Program: xlm, xlm_roberta, xlm_roberta_xl or xmod.")
+]
+Limit = Annotated[int | None, typer.Option(help="Program: so many cases.")]
+Timeout = Annotated[float | None, typer.Option(help="Program: seconds that it may take; else 60.")]
+Once = Annotated[
+    bool, typer.Option("--once", help="Program: start it once, with all cases in a list.")
+]
+Map = Annotated[
+    Path | None, typer.Option("--map", help="Program: TOML or JSON, our names and theirs.")
+]
 Dtype = Annotated[
     str | None,
     typer.Option(
-        help="float64, float32 or float16; else float64 and float32, of a checkpoint float32."
+        help="float64, float32 or float16; else float64 and float32, of a checkpoint float32. "
+        "Of what others computed: the arithmetic, also bfloat16 and more."
     ),
 ]
 
 
 def verify(
-    path: Annotated[
-        Path | None, typer.Argument(help="A golden case or a folder of them; else the bundled.")
-    ] = None,
-    checkpoint: Annotated[
-        str | None,
-        typer.Option(help="A checkpoint folder or hub id: recompute its published numbers."),
-    ] = None,
-    registry: Annotated[
-        Path | None, typer.Option(help="A registry of published numbers; else the bundled.")
-    ] = None,
-    published_as: Annotated[
-        str | None, typer.Option("--as", help="Which checkpoint of the registry it is.")
-    ] = None,
-    tokenizer: Annotated[
-        str | None, typer.Option(help="A folder or hub id with its tokenizer; else its own.")
-    ] = None,
-    stream: Annotated[
-        bool, typer.Option("--stream", help="Keep no weights of the checkpoint in memory.")
-    ] = False,
+    ctx: typer.Context,
+    path: Goldens = None,
+    checkpoint: Checkpoint = None,
+    registry: Registry = None,
+    published_as: As = None,
+    tokenizer: Tokenizer = None,
+    stream: Stream = False,
+    cards: Cards = None,
+    family: Family = None,
+    limit: Limit = None,
+    timeout: Timeout = None,
+    once: Once = False,
+    map_file: Map = None,
     backend: Backend = "numpy",
     dtype: Dtype = None,
     kernels: Kernels = "fused",
@@ -55,28 +82,51 @@ def verify(
     publisher's tolerance. Only numbers of high trust decide. Those of medium and
     low trust, whose sources are uncertain, are reported beside them.
 
+    With --ops DUMP, judge another implementation's outputs of the operation cards.
+
+    With -- PROGRAM ..., run another implementation on the goldens and judge what it
+    dumps. In its words {case} is a golden's folder and {out} the path of the dump to
+    write; REFIMPL_CASE and REFIMPL_OUT in its environment say the same. With --once,
+    {cases} is a file that lists folders, {out} a folder for <family>/<case>.
+
     Exit code 0: it held. 1: some did not hold. 2: it could not be run, or nothing
     of high trust could be recomputed.
     """
-    of_checkpoint = {
-        "registry": registry,
-        "published_as": published_as,
-        "tokenizer": tokenizer,
-        "stream": stream or None,
-    }
-    given = [name for name, value in of_checkpoint.items() if value is not None]
+    of_checkpoint = {"registry": registry, "published_as": published_as, "tokenizer": tokenizer,
+                     "stream": stream or None}  # fmt: skip
+    of_program = {"family": family, "limit": limit, "timeout": timeout, "once": once or None,
+                  "map": map_file}  # fmt: skip
+    program = program_of(ctx)
+    tasks = {"--checkpoint": checkpoint, "--ops": cards, "a program": program}
     with errors_are_one_line():
-        if checkpoint is None and given:
-            option = given[0].removeprefix("published_")
-            raise ValueError(f"--{option}: expected --checkpoint beside it")
-        if checkpoint is None:
+        _expect_one(path, tasks, {"--checkpoint": of_checkpoint, "a program": of_program})
+        if cards is not None:
+            code = verify_cards(cards, dtype, as_json)
+        elif program is not None:
+            running = {"timeout": timeout, "once": once, "map_file": map_file, "arithmetic": dtype}
+            code = verify_program(program, path, (family, limit), running, as_json)
+        elif checkpoint is None:
             code = _verify_goldens(path, backend, dtype, kernels, as_json)
-        elif path is not None:
-            raise ValueError("expected goldens or --checkpoint, got both")
         else:
             how = {"backend": backend, "dtype": dtype or "float32", "kernels": kernels}
             code = _verify_checkpoint(checkpoint, {**of_checkpoint, **how}, as_json)
     raise typer.Exit(code)
+
+
+def _expect_one(
+    path: Path | None, tasks: dict[str, Any], options: dict[str, dict[str, Any]]
+) -> None:
+    """Raise ``ValueError`` for two tasks, and for an option of one that was not asked for."""
+    asked = [name for name, task in tasks.items() if task is not None]
+    for task, of_task in options.items():
+        given = [name.removeprefix("published_") for name, x in of_task.items() if x is not None]
+        if given and task not in asked:
+            beside = "a program behind --" if task == "a program" else task
+            raise ValueError(f"--{given[0]}: expected {beside} beside it")
+    if path is not None and asked not in ([], ["a program"]):
+        asked = ["goldens", *asked]
+    if len(asked) > 1:
+        raise ValueError(f"expected {' or '.join(asked)}, got both")
 
 
 def _verify_goldens(

@@ -19,6 +19,7 @@ from refimpl.models import next_token, xlm, xlm_roberta, xlm_roberta_xl, xmod, x
 from refimpl.models.architecture import Architecture
 from refimpl.models.config import parse_config
 from refimpl.models.inputs import check_inputs
+from refimpl.models.outputs import KeyValues
 
 ARCHITECTURES: dict[str, Architecture] = {
     **xlm.ARCHITECTURES,
@@ -59,6 +60,7 @@ class Model:
         kept = {entry.state: given.pop(entry.state)} if entry.state in given else {}
         sizes = entry.sizes(self.config)
         past = _length_of(entry.state, kept[entry.state], sizes["L"]) if kept else 0
+        kept = {name: self._keys_to_device(x) for name, x in kept.items()}
         checked = check_inputs(given, forms, sizes, past)
         entry.check(self.config, checked, past)
         arrays = {name: self._to_device(x) for name, x in checked.items()}
@@ -106,6 +108,10 @@ class Model:
     def _to_device(self, x: numpy.ndarray) -> Array:
         real = x.dtype.kind == "f"
         return self.backend.asarray(x, self.backend.dtype(self.dtype) if real else None)
+
+    def _keys_to_device(self, kept: Any) -> KeyValues:
+        dtype = self.backend.dtype(self.dtype)
+        return tuple(tuple(self.backend.asarray(x, dtype) for x in layer) for layer in kept)
 
 
 def _length_of(name: str, kept: Any, layers: int) -> int:

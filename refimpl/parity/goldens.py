@@ -9,6 +9,7 @@ whole format.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,16 +41,54 @@ class Golden:
         return {name: self.tensors[f"{prefix}.{name}"] for name in names}
 
     def inputs(self) -> dict[str, Any]:
-        """The arguments of the call: arrays, and flags such as ``output_attentions``."""
-        return {**self.part("input"), **self.description["flags"]}
+        """The arguments of the call: arrays, tuples of these, flags (``output_attentions``)."""
+        return {**join(self.part("input")), **self.description["flags"]}
 
     def changed_files(self) -> list[str]:
         """The files of the checkpoint that are not those the golden was made with."""
-        return [f for f, digest in self.description["sha256"].items() if self._digest(f) != digest]
+        hashes = self.description["sha256"]
+        return [file for file, known in hashes.items() if digest(self.folder / file) != known]
 
-    def _digest(self, file: str) -> str:
-        path = self.folder / file
-        return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else "missing"
+
+def digest(path: Path) -> str:
+    """Return the sha256 of a file, in hexadecimal; "missing" where there is none."""
+    if not path.exists():
+        return "missing"
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def split(nested: Mapping[str, Any]) -> dict[str, Any]:
+    """Return arguments by flat names: what a tuple holds is ``name.0``, ``name.1``, ...
+
+    >>> split({"input_ids": 1, "past_key_values": ((2, 3),)})
+    {'input_ids': 1, 'past_key_values.0.0': 2, 'past_key_values.0.1': 3}
+    """
+    flat: dict[str, Any] = {}
+    for name, x in nested.items():
+        parts = {f"{name}.{i}": part for i, part in enumerate(x)} if isinstance(x, tuple) else None
+        flat |= {name: x} if parts is None else split(parts)
+    return flat
+
+
+def join(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Return arguments as a call takes them: ``name.0``, ``name.1``, ... become a tuple.
+
+    >>> join({"input_ids": 1, "past_key_values.0.0": 2, "past_key_values.0.1": 3})
+    {'input_ids': 1, 'past_key_values': ((2, 3),)}
+    """
+    nested: dict[str, Any] = {}
+    for name, x in flat.items():
+        first, *numbers = name.split(".")
+        place, key = nested, first
+        for number in numbers:
+            place, key = place.setdefault(key, {}), number
+        place[key] = x
+    return {name: _as_tuple(x) for name, x in nested.items()}
+
+
+def _as_tuple(x: Any) -> Any:
+    return tuple(map(_as_tuple, x.values())) if isinstance(x, dict) else x
 
 
 def bundled() -> Path:

@@ -7,15 +7,14 @@ from typing import Any
 
 import numpy
 
-from refimpl import ops
-from refimpl.backend import Array, namespace, to_numpy
+from refimpl.backend import Array, to_numpy
 from refimpl.models.model import Model
-from refimpl.ops import Attention
 from refimpl.parity.dumps.dump import Dump
 from refimpl.parity.faults.fault import Fault
 from refimpl.parity.faults.inject import run_faulty
+from refimpl.parity.staged import AS_WRITTEN, Stages, attention_in
 from refimpl.parity.verify import flatten
-from refimpl.replacing import plain, replace
+from refimpl.replacing import replace
 from refimpl.taps import edit, record
 
 Given = Mapping[str, numpy.ndarray]
@@ -33,29 +32,37 @@ def run_reference(model: Model, inputs: Mapping[str, Any], faults: Iterable[Faul
     else:
         with record() as taps:
             outputs = model(**inputs)
-    return _dump(model, inputs, taps, outputs)
+    return as_dump(model, inputs, taps, outputs)
 
 
-def run_forced(model: Model, inputs: Mapping[str, Any], values: Given) -> Dump:
+def run_forced(
+    model: Model, inputs: Mapping[str, Any], values: Given, faults: Iterable[Fault] = ()
+) -> Dump:
     """Return what each operation makes of the ``values`` of the taps before it.
 
     A tap whose name is in ``values`` is recorded as it was computed, and goes on as it was given;
     one that is not goes on as computed. So what a given value and the recorded one part by was
     introduced since the last given values: by the one operation in between, where all are given.
+    The operations may have ``faults`` in them.
     """
-    forced = _Forced(model, values)
-    with record() as taps, replace(scaled_dot_product_attention=forced.attend), edit(forced.put):
-        outputs = model(**inputs)
-    return _dump(model, inputs, taps, outputs)
+    forced, faults = Forced(model, values), tuple(faults)
+    with replace(scaled_dot_product_attention=forced.attend):
+        if faults:
+            taps, outputs = run_faulty(model, inputs, faults, forced.put)
+        else:
+            with record() as taps, edit(forced.put):
+                outputs = model(**inputs)
+    return as_dump(model, inputs, taps, outputs)
 
 
-class _Forced:
+class Forced:
     """Puts given values in the place of computed ones, wherever they have a tap."""
 
-    def __init__(self, model: Model, values: Given) -> None:
+    def __init__(self, model: Model, values: Given, stages: Stages = AS_WRITTEN) -> None:
         self._model = model
         self._values = values
         self._place = ""  # the module of the latest tap
+        self.attend = attention_in(stages, self.put_stage)
 
     def put(self, name: str, x: Array) -> Array:
         """Return what goes on from a tap."""
@@ -65,24 +72,16 @@ class _Forced:
             return x
         return self._model.backend.asarray(given, x.dtype)
 
-    def attend(self, query: Array, key: Array, value: Array, **options: Any) -> Attention:
-        """Attend, each step on the given result of the step before.
-
-        The three results of attention are tapped when all are there, too late for :meth:`put`. The
-        tap before them is that of a query, a key or a value, in the same module.
-        """
-        here = plain("scaled_dot_product_attention")(query, key, value, **options)
-        place, xp = self._place, namespace(query)
-        scores = self.put(f"{place}.scores", here.scores)
-        softmax = options.get("softmax", ops.softmax)
-        probs = softmax(ops.mask_scores(scores, options["mask"]))
-        onward = self.put(f"{place}.probs", probs)
-        head_mask = options.get("head_mask")
-        weights = onward if head_mask is None else onward * head_mask[:, None, None]
-        return Attention(xp.matmul(weights, value), weights, probs, here.scores)
+    def put_stage(self, role: str, x: Array) -> Array:
+        """Return what goes on from a stage of attention."""
+        # The latest tap was that of a query, a key or a value, in the same module.
+        return self.put(f"{self._place}.{role}", x)
 
 
-def _dump(model: Model, inputs: Mapping[str, Any], taps: Mapping[str, Array], outputs: Any) -> Dump:
+def as_dump(
+    model: Model, inputs: Mapping[str, Any], taps: Mapping[str, Array], outputs: Any
+) -> Dump:
+    """Return a run as a dump: arrays brought home, outputs by one flat name each."""
     arrays = {k: numpy.asarray(to_numpy(x)) for k, x in inputs.items() if not isinstance(x, bool)}
     return Dump(
         {name: to_numpy(x) for name, x in taps.items()},

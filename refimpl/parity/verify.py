@@ -101,8 +101,8 @@ def _run_case(golden: Golden, backend: str, dtype: str, kernels: str) -> CaseRep
         outputs = model(**golden.inputs())
     comparisons = [
         *_compare_text(golden),
-        *_compare_all(golden.part("tap"), taps, dtype),
-        *_compare_all(golden.part("output"), flatten(outputs), dtype),
+        *_compare_all(golden.part("tap"), taps, dtype, golden.name),
+        *_compare_all(golden.part("output"), flatten(outputs), dtype, golden.name),
     ]
     return CaseReport(golden.name, dtype, tuple(comparisons), tuple(golden.changed_files()))
 
@@ -117,14 +117,14 @@ def _compare_text(golden: Golden) -> Iterator[Comparison]:
 
 
 def _compare_all(
-    expected: dict[str, numpy.ndarray], actual: dict[str, Any], dtype: str
+    expected: dict[str, numpy.ndarray], actual: dict[str, Any], dtype: str, case: str
 ) -> Iterator[Comparison]:
     """Compare by name, in the order of the golden; what it does not know comes last."""
     for name, truth in expected.items():
         if name not in actual:
             yield Comparison(name, MISSING, note="expected, and not computed")
         elif truth.dtype.kind == "f":
-            limit = tolerance(dtype, name)
+            limit = tolerance(dtype, name, case)
             yield compare_floats(name, to_numpy(actual[name]), truth, limit, dtype)
         else:
             yield compare_exact(name, to_numpy(actual[name]), truth)

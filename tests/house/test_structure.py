@@ -180,6 +180,9 @@ def test_no_class_inherits_from_another_of_ours(file):
     allowed |= {"tokenizers/tokenizer.py": {"ABC"}}.get(file, set())
     # NumPy lets nobody else round what its arithmetic gives.
     allowed |= {"parity/floors/narrow.py": {"numpy.ndarray"}}.get(file, set())
+    # Others ask that their classes be filled in: click's command, torch's look at its functions.
+    allowed |= {"cli/program.py": {"TyperCommand"}}.get(file, set())
+    allowed |= {"adapters/torch_watch.py": {"TorchFunctionMode"}}.get(file, set())
     if re.fullmatch(r"tokenizers/(xlm|xlm_roberta)/tokenizer\.py", file):
         allowed |= {"Tokenizer"}
     for node in nodes(SOURCES[file], ast.ClassDef):

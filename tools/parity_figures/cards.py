@@ -55,7 +55,7 @@ class Injected(NamedTuple):
 
     @property
     def localised(self) -> bool:
-        """Whether exactly the right cards are wrong. What is equivalent may show, but only there."""
+        """Whether exactly the right cards are wrong; what is equivalent may show there or not."""
         own = set(self.operations)
         return set(self.wrong) == own or (self.equivalent and not self.wrong)
 

@@ -100,7 +100,7 @@ def floors_once() -> Iterator[None]:
     """Measure the floors of a draw once in each arithmetic, whoever is judged by them."""
     kept: dict[str, Any] = {}
 
-    def measured(model: Any, inputs: Any, arithmetic: str, runs: int, track: Any = iter) -> Any:
+    def measured(model: Any, inputs: Any, arithmetic: str, runs: int, *rest: Any) -> Any:
         if arithmetic not in kept:
             kept[arithmetic] = measure_floors(model, inputs, arithmetic, runs)
         return kept[arithmetic]

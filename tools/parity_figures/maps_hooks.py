@@ -63,8 +63,11 @@ class _Variables(TorchFunctionMode):
 
 
 @contextmanager
-def hooked(model: nn.Module) -> Iterator[Seen]:
-    """Keep what every module is given and returns in the block, by the path of the module."""
+def hooked(model: nn.Module, rows: int = 0) -> Iterator[Seen]:
+    """Keep what every module is given and returns in the block, by the path of the module.
+
+    An adapter runs for one group of texts after another: its calls are joined, along ``rows``.
+    """
     calls: dict[str, list[numpy.ndarray]] = {}
     seen: Seen = {}
 
@@ -100,6 +103,8 @@ def hooked(model: nn.Module) -> Iterator[Seen]:
         with torch.no_grad(), float64_stays():
             yield seen
     for name, arrays in calls.items():
+        if ".adapter_modules." in name:
+            arrays = [numpy.concatenate(arrays, rows)]
         numbered = len(arrays) > 1
         for i, array in enumerate(arrays, start=1):
             seen[f"{name}#{i}" if numbered else name] = array
@@ -130,8 +135,9 @@ def of_transformers(golden: Golden) -> Seen:
     ).eval()
     from refimpl.adapters.torch_watch import as_call, flatten
 
+    asked = {"output_attentions": True} if config["model_type"] == "xlm" else {}
     with hooked(model) as seen:
-        outputs = model(**as_call(model, golden.inputs()))
+        outputs = model(**as_call(model, {**golden.inputs(), **asked}))
     given = {name: x.numpy() for name, x in flatten(outputs).items()}
     return {**{name: x for name, x in seen.items() if name}, **given}
 
@@ -215,7 +221,8 @@ def of_fairseq(golden: Golden) -> Seen:
     model = nn.Module()
     is_xmod = config["model_type"] == "xmod"
     model.encoder = (XMODEncoder if is_xmod else RobertaEncoder)(options, words)
-    tensors = fairseq_tensors(_tensors(golden))
+    base = "" if any(n.startswith("roberta.") for n in _tensors(golden)) else "roberta."
+    tensors = fairseq_tensors({base + name: x for name, x in _tensors(golden).items()})
     heads = {n.split(".")[1] for n in tensors if n.startswith("classification_heads.")}
     width, labels = config["hidden_size"], len(config.get("id2label", "12"))
     model.classification_heads = nn.ModuleDict(
@@ -229,7 +236,9 @@ def of_fairseq(golden: Golden) -> Seen:
     for layer in model.encoder.sentence_encoder.layers:
         layer.self_attn.prepare_for_onnx_export_()  # so that it calls its linear maps
     inputs = golden.inputs()
-    others = {"lang_id": [config["languages"][i] for i in inputs["lang_ids"]]} if is_xmod else {}
+    spoken = [config["languages"][i] for i in inputs.get("lang_ids", ())]
+    spoken = spoken or [config.get("default_language")] * len(inputs["input_ids"])
+    others = {"lang_id": spoken} if is_xmod else {}
     positions: list[Any] = []
     make = utils.make_positions
 
@@ -237,7 +246,7 @@ def of_fairseq(golden: Golden) -> Seen:
         positions.append(make(*args, **kwargs))
         return positions[-1]
 
-    with mock.patch.object(utils, "make_positions", noted), hooked(model) as seen:
+    with mock.patch.object(utils, "make_positions", noted), hooked(model, 1) as seen:
         ids = torch.from_numpy(inputs["input_ids"]).long()
         features = model.encoder(ids, features_only=bool(heads), **others)[0]
         for head in model.classification_heads.values():

@@ -2,8 +2,10 @@
 
 For every golden and for random models, the values of an honest run in some arithmetic are laid out
 as other programs might have them and lose their names. Beside them lie tensors that are no tap:
-weights, sums, values with a token's numbers exchanged. A tensor counts as named if it got its own
-name, or that of a tap with the very same values, and its layout could be undone.
+weights (but for tables that are taps as they are), values doubled, made constant, in random order,
+and sums of two values (where neither is small: such a sum is the other, to rounding). A tensor
+counts as named if it got its own name, or that of a tap with the very same values, and its layout
+could be undone.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from refimpl.checkpoints.weights import Weights
 from refimpl.models.model import ARCHITECTURES, Model, load
 from refimpl.parity.floors import (
     ARITHMETICS,
+    MULTIPLIER,
     Floors,
     draw_implementation,
     measure_floors,
@@ -69,6 +72,7 @@ class Anonymous:
 
 def measure(progress: Track = iter) -> dict[str, Any]:
     """Return how many tensors were named, by arithmetic and by layout."""
+    took = speed()
     subjects = [*goldens(), *random_models()]
     tasks = [(name, subject) for name in MEASURED for subject in subjects]
     counts = {name: Counter[str]() for name in MEASURED}
@@ -85,12 +89,13 @@ def measure(progress: Track = iter) -> dict[str, Any]:
         "random_models": MODELS * len(FAMILIES),
         "runs": RUNS,
         "seed": SEED,
+        "multiplier": MULTIPLIER,
         "numpy": numpy.__version__,
         "python": platform.python_version(),
         "counts": {name: dict(count) for name, count in counts.items()},
         "layouts": {name: dict(sorted(count.items())) for name, count in layouts.items()},
         "wrong": wrong,
-        "speed": speed(),
+        "speed": took,
     }
 
 
@@ -140,7 +145,7 @@ def limits(floors: Floors, truth: Arrays) -> Callable[[str], float]:
     """Return the largest relative RMS error at which a tensor counts as a tap."""
 
     def limit(name: str) -> float:
-        size = math.sqrt(float(numpy.mean(numpy.square(truth[name], dtype=numpy.float64))))
+        size = _size(truth[name])
         return floors.limit(name).rms / size if size else 0.0
 
     return limit
@@ -152,11 +157,9 @@ def verdict_on(tensor: Anonymous, found: Recognised | None) -> str:
         return "rejected" if found is None else "taken for a tap"
     if found is None:
         return "unnamed"
-    taken = list(found.take(tensor.array).values())
-    expected = list(tensor.values.values())
-    right = len(taken) == len(expected) and all(map(_agree, taken, expected))
-    named = set(tensor.values) <= {*found.names, *found.same}
-    return "named" if named and right else "wrong"
+    taken = {**found.take_same(tensor.array), **found.take(tensor.array)}
+    right = (name in taken and _agree(taken[name], x) for name, x in tensor.values.items())
+    return "named" if all(right) else "wrong"
 
 
 def _agree(taken: numpy.ndarray, expected: numpy.ndarray) -> bool:
@@ -232,17 +235,24 @@ def layouts_of(
 def others(model: Model, values: Arrays, draw: numpy.random.Generator) -> Iterator[Anonymous]:
     """Yield tensors that are no tap, most of them of a tap's size."""
     for name in ARCHITECTURES[model.architecture].parameters(model.config):
-        if name.rpartition(".")[0] in model.weights:
-            yield Anonymous(numpy.asarray(model.weights[name]), "", {}, "weight")
+        module = name.rpartition(".")[0]
+        if module in model.weights:
+            weight = numpy.asarray(model.weights[name])
+            if module not in values or weight.size != values[module].size:  # a table, all in use
+                yield Anonymous(weight, "", {}, "weight")
     before = numpy.zeros(0)
     for x in values.values():
         if x.dtype.kind == "f" and x.size >= 8:
-            if before.shape == x.shape:
+            if before.shape == x.shape and 0.3 < _size(before) / (_size(x) or 1.0) < 3.0:
                 yield Anonymous(before + x, "", {}, "sum")
             yield Anonymous(numpy.full_like(x, x.flat[0]), "", {}, "constant")
             yield Anonymous(draw.permutation(x.ravel()).reshape(x.shape), "", {}, "permuted")
             yield Anonymous(2.0 * x, "", {}, "doubled")
             before = x
+
+
+def _size(x: numpy.ndarray) -> float:
+    return float(numpy.sqrt(numpy.mean(numpy.square(x, dtype=numpy.float64))))
 
 
 # --- models ---------------------------------------------------------------------------------------
@@ -322,8 +332,14 @@ def _tensor(name: str, shape: tuple[int, ...], draw: numpy.random.Generator) -> 
 
 def speed() -> dict[str, Any]:
     """Return how long it takes to name every value of a 12-layer, 768-wide model, 128 tokens."""
-    sizes = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12,
-             "intermediate_size": 3072, "vocab_size": 1000}  # fmt: skip
+    sizes = {
+        "hidden_size": 768,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 12,
+        "intermediate_size": 3072,
+        "vocab_size": 1000,
+        "max_position_embeddings": 20,
+    }
     draw = numpy.random.default_rng(SEED)
     model = random_model("xlm_roberta/masked_lm", sizes, draw)
     inputs = random_inputs(model, 8, 16, draw)

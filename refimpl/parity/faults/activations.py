@@ -90,6 +90,18 @@ FAULTS = (
         operations={"gelu_erf": put_plain("relu")},
     ),
     Fault(
+        name="gelu_as_tanh",
+        title="The hyperbolic tangent in place of GELU",
+        area="activations",
+        explanation="The activation of the pooler and of the classification head is used in the "
+        "feed-forward network too.",
+        effect="Every activation is below 1; every layer is wrong.",
+        mend="x/2 (1 + erf(x/√2)).",
+        first_taps=FIRST,
+        needs=(needs.GELU,),
+        operations={"gelu_erf": put_plain("tanh")},
+    ),
+    Fault(
         name="gelu_new_as_erf",
         title="gelu_new read as the exact GELU",
         area="activations",

@@ -102,6 +102,7 @@ LANGUAGES = (
         first_taps=DOWN,
         needs=(needs.given("lang_ids"), _SEVERAL),
         parameters={"shift": 1},
+        alternatives={"shift": (-1, 2, -2)},
         inputs=with_input("lang_ids", _shifted),
     ),
     Fault(

@@ -12,6 +12,7 @@ from refimpl.parity.faults.changes import (
     at,
     put,
     settings,
+    skipped,
     softmax_over,
     with_options,
     without_input,
@@ -109,6 +110,12 @@ _OTHER_COUNT = Need(
     "a width that another number of heads divides",
     lambda run: other_head_count(run.width, run.heads) != run.heads,
 )
+
+
+def _is_square(run: Run) -> bool:
+    return bool(run.heads == run.config.head_size)
+
+
 _NOT_PRUNED = Need("no `pruned_heads`", lambda run: not run.config.pruned_heads)
 
 
@@ -136,6 +143,42 @@ SCALES = (
         needs=(_SEVERAL_HEADS,),
         operations={
             "scaled_dot_product_attention": _scaled(lambda run, _: 1 / math.sqrt(run.width))
+        },
+    ),
+    Fault(
+        name="scale_of_head_count",
+        title="Scores are divided by the root of the number of heads",
+        area="attention",
+        explanation="The port scales by 1/√H, the number of heads, not by 1/√K, the width of one.",
+        effect="Attention is sharper than it should be: by 2.3 in the base model.",
+        mend="1/√(D/H).",
+        first_taps=SCORES,
+        operations={
+            "scaled_dot_product_attention": _scaled(lambda run, _: 1 / math.sqrt(run.heads))
+        },
+        needs=(
+            Need("other than as many heads as a head is wide", lambda run: not _is_square(run)),
+        ),
+    ),
+    Fault(
+        name="scale_constant",
+        title="Scores are scaled by a constant",
+        area="attention",
+        explanation="The port has 1/8 for every model, which is 1/√64, the scale of a head 64 "
+        "wide. XLM's and XL's heads are 80 to 160 wide.",
+        effect="Nothing where heads are 64 wide; otherwise attention is sharper than it should be.",
+        mend="1/√K, from the config.",
+        first_taps=SCORES,
+        needs=(
+            Need(
+                "heads of another width",
+                lambda run: run.config.head_size != round(run.parameters["scale"] ** -2),
+            ),
+        ),
+        parameters={"scale": 0.125},
+        alternatives={"scale": (128**-0.5, 80**-0.5, 32**-0.5)},
+        operations={
+            "scaled_dot_product_attention": _scaled(lambda run, _: float(run.parameters["scale"]))
         },
     ),
     Fault(
@@ -223,6 +266,18 @@ SCALES = (
 )
 
 HEADS = (
+    Fault(
+        name="attention_out_missing",
+        title="There is no linear map behind attention",
+        area="attention",
+        explanation="The port adds the context to the residual as it is: the matrix that mixes "
+        "the heads was left out.",
+        effect="Heads are not mixed; everything behind is wrong.",
+        mend="Multiply the context by `attention.output.dense` (`out_lin` in XLM).",
+        first_taps=("attention_out",),
+        needs=(Need("no `pruned_heads`", lambda run: not run.config.pruned_heads),),
+        taps=at("attention_out", become=skipped),
+    ),
     Fault(
         name="heads_split_interleaved",
         title="Heads are cut out with the head as the faster index",

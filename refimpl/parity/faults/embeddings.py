@@ -147,6 +147,7 @@ WORDS = (
         first_taps=("token_types",),
         needs=(needs.not_given("token_type_ids"), _TWO_TYPES),
         parameters={"row": 1},
+        alternatives={"row": (2, 3)},
         inputs=with_input("token_type_ids", _types_of_one),
     ),
     Fault(
@@ -257,6 +258,7 @@ LANGUAGES = (
         first_taps=("languages",),
         needs=_LANGUAGES,
         parameters={"language": 0},
+        alternatives={"language": (1, 2, 3)},
         inputs=with_input(
             "langs", lambda run: numpy.full_like(run.inputs["langs"], run.parameters["language"])
         ),
@@ -273,6 +275,7 @@ LANGUAGES = (
         first_taps=("languages",),
         needs=_LANGUAGES,
         parameters={"shift": 1},
+        alternatives={"shift": (-1, 2, -2)},
         inputs=with_input(
             "langs",
             lambda run: (run.inputs["langs"] + run.parameters["shift"]) % run.config.n_langs,

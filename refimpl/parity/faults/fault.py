@@ -65,6 +65,7 @@ class Fault:
     equivalent: str = ""  # why no output changes, where none does
     needs: tuple[Need, ...] = ()
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    alternatives: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)  # other values met
     config: ConfigChange | None = None
     weights: WeightChange | None = None
     inputs: InputChange | None = None

@@ -27,6 +27,14 @@ def _mean(hidden: Array) -> Array:
     return namespace(hidden).mean(hidden, axis=1)
 
 
+def _mean_of_tokens(run: Run, name: str, x: Array) -> Array:
+    """The linear map at a tap, of the mean over what ``attention_mask`` lets be looked at."""
+    hidden = run.last_hidden()
+    xp, mask = namespace(hidden), run.model.backend.asarray(run.inputs["attention_mask"])
+    weights = xp.astype(xp.reshape(mask, hidden.shape[:2]), hidden.dtype)[:, :, None]
+    return run.linear(name, xp.sum(hidden * weights, axis=1) / xp.sum(weights, axis=1))
+
+
 def _one_projection(run: Run, name: str, x: Array) -> Array:
     w = run.weights["lm_head"]
     return ops.linear(run.last_hidden(), w["decoder.weight"], w["bias"])
@@ -49,6 +57,13 @@ def _classified(choose: Callable[[Array], Array]) -> TapChange:
 _SUMMARY = Need(
     "a summary of the sequence",
     lambda run: run.model.architecture in ("XLMForSequenceClassification", "XLMForMultipleChoice"),
+)
+_SOME_TOKEN = Need(
+    "a mask (B, S) of rows that hold a token",
+    lambda run: (
+        run.inputs["attention_mask"].shape == needs.places(run)
+        and bool(run.inputs["attention_mask"].any(axis=-1).all())
+    ),
 )
 _SPAN_HEAD = needs.module("qa_outputs.end_logits", "XLM's span head")
 _OF_FIRST = needs.setting("summary_type", "first", "`summary_type` first")
@@ -77,6 +92,19 @@ FAULTS = (
         first_taps=("pooler_dense",),
         needs=(needs.POOLER,),
         taps=_pooled(_mean),
+    ),
+    Fault(
+        name="pooler_of_mean_of_tokens",
+        title="The pooler takes the mean of the tokens without padding",
+        area="heads",
+        families=ROBERTAS,
+        explanation="The port takes the mean that sentence encoders take, over the places that "
+        "`attention_mask` lets be looked at, and pools that.",
+        effect="`pooler_output` is wrong; hidden states are right.",
+        mend="The first token, `<s>`.",
+        first_taps=("pooler_dense",),
+        needs=(needs.POOLER, needs.given("attention_mask"), needs.MASKED, _SOME_TOKEN),
+        taps=at("pooler_dense", become=_mean_of_tokens),
     ),
     Fault(
         name="pooler_without_tanh",
@@ -113,6 +141,19 @@ FAULTS = (
         first_taps=("class_dense",),
         needs=(needs.CLASSES,),
         taps=_classified(_mean),
+    ),
+    Fault(
+        name="classifier_of_mean_of_tokens",
+        title="The classification head takes the mean of the tokens without padding",
+        area="heads",
+        families=ROBERTAS,
+        explanation="The port takes the mean that sentence encoders take, over the places that "
+        "`attention_mask` lets be looked at, and classifies that.",
+        effect="Scores are wrong; hidden states are right.",
+        mend="The first token, `<s>`.",
+        first_taps=("class_dense",),
+        needs=(needs.CLASSES, needs.given("attention_mask"), needs.MASKED, _SOME_TOKEN),
+        taps=at("class_dense", become=_mean_of_tokens),
     ),
     Fault(
         name="classifier_without_tanh",

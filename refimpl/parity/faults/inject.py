@@ -18,8 +18,8 @@ from refimpl.parity.compare import relative_error
 from refimpl.parity.faults.fault import Fault, Function
 from refimpl.parity.faults.run import Run
 from refimpl.parity.verify import flatten
-from refimpl.replacing import plain
 from refimpl.replacing import replace as replace_operations
+from refimpl.replacing import running
 
 
 class LazyTensors(Mapping[str, Array]):
@@ -62,13 +62,18 @@ def applies(fault: Fault, model: Model, inputs: Mapping[str, Any]) -> bool:
 
 
 def run_faulty(
-    model: Model, inputs: Mapping[str, Any], faults: Iterable[Fault]
+    model: Model,
+    inputs: Mapping[str, Any],
+    faults: Iterable[Fault],
+    editor: plain_taps.Editor | None = None,
 ) -> tuple[dict[str, Array], Any]:
     """Return the taps, in order, and the outputs of ``model(**inputs)`` with the faults in it.
 
     Each fault acts on what those before it left. Where two put a function of their own in the
     place of one operation, the later counts; where the later only wraps it, both do. The taps are
-    those that the port would show. Operations run as written (``kernels="plain"``).
+    those that the port would show. Operations run as written (``kernels="plain"``), or, within a
+    block of :func:`refimpl.replacing.replace`, as they do there. ``editor`` may let something else
+    go on from a tap than what the port computed there; the faults act upon that.
 
     Raises ``ValueError`` where a fault does not apply, and what the model raises for bad inputs.
     """
@@ -79,7 +84,7 @@ def run_faulty(
     for fault in faults:
         run = _prepare(run, fault)
     views = [(fault, replace(run, parameters=fault.parameters)) for fault in faults]
-    watch = _Watch(run, views)
+    watch = _Watch(run, views, editor)
     # A port that overflows, or divides by zero, goes on with what comes out.
     with numpy.errstate(all="ignore"), replace_operations(**watch.operations()):
         with plain_taps.edit(watch.edit):
@@ -182,17 +187,20 @@ def _change_weights(run: Run, fault: Fault) -> Weights:
 class _Watch:
     """Stands at every tap: keeps what passes, and lets the faults change it."""
 
-    def __init__(self, run: Run, views: list[tuple[Fault, Run]]) -> None:
+    def __init__(
+        self, run: Run, views: list[tuple[Fault, Run]], editor: plain_taps.Editor | None
+    ) -> None:
         self._run = run
         self._views = views
+        self._editor = editor
         self._given: list[Array] = []  # to the linear map or norm that ran since the last tap
 
     def operations(self) -> dict[str, Function]:
         """The faults' operations, one upon the other, and two that are watched."""
-        functions = {name: plain(name) for name in ("linear", "layer_norm")}
+        functions = {name: running(name) for name in ("linear", "layer_norm")}
         for fault, view in self._views:
             for name, change in fault.operations.items():
-                functions[name] = change(view, functions.get(name, plain(name)))
+                functions[name] = change(view, functions.get(name, running(name)))
         for name in ("linear", "layer_norm"):
             functions[name] = self._watched(functions[name])
         return functions
@@ -213,6 +221,8 @@ class _Watch:
             if fault.taps is not None:
                 x = fault.taps(view, name, x)
         self._run.taps[name] = x
+        if self._editor is not None:
+            x = self._editor(name, x)
         for fault, view in self._views:
             if fault.onward is not None:
                 x = fault.onward(view, name, x)

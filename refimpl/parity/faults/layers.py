@@ -9,7 +9,7 @@ from typing import Any
 from refimpl.backend import Array
 from refimpl.parity.faults import needs
 from refimpl.parity.faults.changes import at, read_instead, settings
-from refimpl.parity.faults.fault import Fault, WeightChange
+from refimpl.parity.faults.fault import Fault, Need, WeightChange
 from refimpl.parity.faults.run import Run, place_of
 
 # --- residuals ------------------------------------------------------------------------------------
@@ -113,13 +113,13 @@ RESIDUALS = (
 
 # --- the order of the layers ----------------------------------------------------------------------
 
-Order = Callable[[int], list[int]]  # L -> which layer of the checkpoint runs at each place
+Order = Callable[[int, int], list[int]]  # L, a parameter -> which layer runs at each place
 _INDEX = re.compile(r"\b(layer|attentions|ffns|layer_norm[12])\.(\d+)\.")
 
 
 def _reads(order: Order) -> WeightChange:
     def rename(run: Run, name: str) -> str:
-        places = order(run.layers)
+        places = order(run.layers, int(run.parameters.get("layer", 0)))
         return _INDEX.sub(lambda found: f"{found[1]}.{places[int(found[2])]}.", name)
 
     return read_instead(rename)
@@ -129,7 +129,7 @@ def _config_of(order: Order) -> Callable[[Run], Any]:
     """As many layers, and the pruned heads of each where its weights now are."""
 
     def change(run: Run) -> Any:
-        places = order(run.layers)
+        places = order(run.layers, int(run.parameters.get("layer", 0)))
         pruned = run.config.pruned_heads or {}
         moved = {str(i): pruned[str(j)] for i, j in enumerate(places) if str(j) in pruned}
         key = "n_layers" if run.family == "xlm" else "num_hidden_layers"
@@ -145,28 +145,39 @@ def _head_masks(run: Run) -> dict[str, Any]:
     return {**run.inputs, **cut}
 
 
-def _all_but_last(layers: int) -> list[int]:
+def _all_but_last(layers: int, layer: int) -> list[int]:
     return list(range(layers - 1))
 
 
-def _all_but_first(layers: int) -> list[int]:
+def _all_but_first(layers: int, layer: int) -> list[int]:
     return list(range(1, layers))
 
 
-def _first_two_swapped(layers: int) -> list[int]:
-    return [1, 0, *range(2, layers)]
+def _two_swapped(layers: int, layer: int) -> list[int]:
+    return [*range(layer), layer + 1, layer, *range(layer + 2, layers)]
 
 
-def _second_like_first(layers: int) -> list[int]:
-    return [0, 0, *range(2, layers)]
+def _like_the_one_before(layers: int, layer: int) -> list[int]:
+    return [*range(layer + 1), layer, *range(layer + 2, layers)]
 
 
-def _all_like_first(layers: int) -> list[int]:
+def _reversed(layers: int, layer: int) -> list[int]:
+    return list(range(layers))[::-1]
+
+
+def _one_late(layers: int, layer: int) -> list[int]:
+    return [0, *range(layers - 1)]
+
+
+def _all_like_first(layers: int, layer: int) -> list[int]:
     return [0] * layers
 
 
-def _as_text(layers: int) -> list[int]:
+def _as_text(layers: int, layer: int) -> list[int]:
     return sorted(range(layers), key=str)
+
+
+_THERE = Need("a layer behind that one", lambda run: bool(run.parameters["layer"] + 1 < run.layers))
 
 
 def _ordered(
@@ -178,13 +189,16 @@ def _ordered(
     explanation: str,
     effect: str,
     mend: str,
+    which: bool = False,
 ) -> Fault:
     return Fault(
         name=name,
         title=title,
         area="layers",
         first_taps=("query", "attention_norm"),  # where a layer begins: normalising last or first
-        needs=(needs.layers(deep), needs.NO_CACHE),
+        needs=(needs.layers(deep), needs.NO_CACHE, *([_THERE] if which else [])),
+        parameters={"layer": 0} if which else {},
+        alternatives={"layer": tuple(range(1, 47))} if which else {},
         config=_config_of(order),
         weights=_reads(order),
         inputs=_head_masks,
@@ -215,22 +229,43 @@ ORDERS = (
         mend="Layer 0 is the first.",
     ),
     _ordered(
-        _first_two_swapped,
+        _two_swapped,
         "layers_swapped",
         "Two layers have changed places",
         2,
         explanation="A converter sorts the names, or shards are read in another order.",
         effect="In a deep model the outputs' cosine can stay at 0.9999.",
         mend="Take the number from the name.",
+        which=True,
     ),
     _ordered(
-        _second_like_first,
+        _like_the_one_before,
         "layer_duplicated",
         "A layer has the weights of the one before it",
         2,
         explanation="A converter's loop assigns one layer twice.",
         effect="In a deep model the outputs' cosine can stay at 0.9999.",
         mend="Check that every tensor of the file was used once.",
+        which=True,
+    ),
+    _ordered(
+        _one_late,
+        "layers_one_late",
+        "Every layer has the weights of the one before it",
+        3,
+        explanation="The port counts the embeddings as layer 0, or its loop is one off; the first "
+        "layer's weights are used twice, the last one's never.",
+        effect="The first layer agrees, all others are wrong.",
+        mend="Layer 0 is the first, and the last has the number L - 1.",
+    ),
+    _ordered(
+        _reversed,
+        "layers_reversed",
+        "The layers run in the opposite order",
+        2,
+        explanation="The port builds its list of layers from the end.",
+        effect="The embeddings go into the last layer.",
+        mend="Run them from 0 on.",
     ),
     _ordered(
         _all_like_first,

@@ -137,6 +137,7 @@ FAULTS = (
         first_taps=PROBS,
         needs=(_FORBIDS,),
         parameters={"value": -10.0},
+        alternatives={"value": (-1.0, -5.0, -20.0, -50.0, -100.0, -1000.0)},
         operations={"mask_scores": _added},
     ),
     Fault(
@@ -170,6 +171,7 @@ FAULTS = (
         known=(26,),
         needs=(_EMPTY_ROW,),
         parameters={"value": -10000.0},
+        alternatives={"value": (-1e9, -1e5, -100.0)},
         operations={"mask_scores": _added},
     ),
     Fault(

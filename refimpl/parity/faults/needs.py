@@ -163,3 +163,9 @@ def _room_for_all(run: Run) -> bool:
 
 
 ROOM_FOR_ALL_PLACES = Need("a text so short that padding has positions too", _room_for_all)
+ROOM_FROM_START = Need(
+    "a text so short that all places are in the table",
+    lambda run: bool(
+        length(run) + int(run.parameters["start"]) <= run.config.max_position_embeddings
+    ),
+)

@@ -183,6 +183,20 @@ FAULTS = (
         config=_EPS,
     ),
     Fault(
+        name="norm_eps_other",
+        title="The norms have another eps",
+        area="norms",
+        explanation="The port's norm has an eps of its own framework or of another model: 1e-6 in "
+        "Flax and T5, 1e-3 in Keras, 1e-8 in older code, none at all where it is written by hand.",
+        effect="Every norm is off by about eps / (2 variance).",
+        mend="Read `layer_norm_eps` from the checkpoint's config.json.",
+        first_taps=ANY_NORM,
+        needs=(_OTHER_EPS,),
+        parameters={"eps": 1e-6},
+        alternatives={"eps": (1e-3, 1e-4, 1e-7, 1e-8, 1e-2, 0.0)},
+        config=_EPS,
+    ),
+    Fault(
         name="norm_eps_in_float16",
         title="The norms' eps is rounded to float16",
         area="norms",

@@ -63,6 +63,22 @@ def _offset_again(run: Run, ids: Array, right: Array, padding: int) -> Array:
     return right + int(run.parameters["offset"])
 
 
+def _from_start(run: Run, ids: Array, right: Array, padding: int) -> Array:
+    return counted(ids, int(run.parameters["start"]))
+
+
+def _tokens_from(run: Run, ids: Array, right: Array, padding: int) -> Array:
+    first, of_padding = (int(run.parameters[name]) for name in ("first", "padding"))
+    xp = namespace(ids)
+    return xp.where(ids == padding, xp.full_like(right, of_padding), right - padding - 1 + first)
+
+
+def _not_multiplied(run: Run, ids: Array, right: Array, padding: int) -> Array:
+    xp = namespace(ids)
+    tokens = xp.astype(ids != padding, right.dtype)
+    return xp.cumulative_sum(tokens, axis=1, dtype=right.dtype) + padding
+
+
 def _one_short(run: Run, ids: Array, right: Array, padding: int) -> Array:
     return namespace(ids).where(ids == padding, right, right - 1)
 
@@ -205,7 +221,60 @@ FAULTS = (
         known=(5, 7),
         needs=(needs.IDS, needs.COUNTS_POSITIONS, needs.room("offset")),
         parameters={"offset": 2},
+        alternatives={"offset": (1, 3, 4, 5)},
         operations={"position_ids_from_padding": _moved(_offset_again)},
+    ),
+    Fault(
+        name="positions_start_elsewhere",
+        title="Positions run from another number, through padding",
+        area="positions",
+        families=ROBERTAS,
+        explanation="The port numbers all places in order, from 1, or from a number of another "
+        "model: OPT's tables have an offset of 2 too, others none.",
+        effect="Every token reads a row too low or too high by the same number.",
+        mend="Start at `pad_token_id + 1` and pass over padding.",
+        first_taps=IDS,
+        needs=(
+            needs.IDS,
+            needs.COUNTS_POSITIONS,
+            Need(
+                "a start other than 0 and `pad_token_id + 1`",
+                lambda run: run.parameters["start"] not in (0, run.padding + 1),
+            ),
+            needs.ROOM_FROM_START,
+        ),
+        parameters={"start": 1},
+        alternatives={"start": (3, 4)},
+        operations={"position_ids_from_padding": _moved(_from_start)},
+    ),
+    Fault(
+        name="positions_of_tokens_from_zero",
+        title="Tokens are numbered from 0, padding passed over",
+        area="positions",
+        families=ROBERTAS,
+        explanation="The port counts tokens rightly, as a running sum of a mask, and forgets the "
+        "offset `pad_token_id + 1`, or a part of it. Padding has position 0, or stays where it is.",
+        effect="Every token reads a row two too low.",
+        mend="Add `pad_token_id` behind the running sum times the mask.",
+        first_taps=IDS,
+        needs=(needs.IDS, needs.COUNTS_POSITIONS, needs.PADDING),
+        parameters={"first": 0, "padding": 0},
+        alternatives={"first": (1,), "padding": (1, 2)},
+        operations={"position_ids_from_padding": _moved(_tokens_from)},
+    ),
+    Fault(
+        name="padding_keeps_last_position",
+        title="Padding has the position of the token in front of it",
+        area="positions",
+        families=ROBERTAS,
+        explanation="The port takes the running sum of the mask of tokens and does not multiply "
+        "by the mask: the count stands still at padding.",
+        effect="Only rows of padding change: tokens do as well where padding is looked at. "
+        "Padding in front of the first token is right.",
+        mend="Multiply the running sum by the mask of tokens, then add `pad_token_id`.",
+        first_taps=IDS,
+        needs=(needs.IDS, needs.COUNTS_POSITIONS, needs.PADDING),
+        operations={"position_ids_from_padding": _moved(_not_multiplied)},
     ),
     Fault(
         name="positions_one_short",

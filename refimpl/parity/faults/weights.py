@@ -8,7 +8,7 @@ import numpy
 
 from refimpl.backend import Array, namespace
 from refimpl.parity.faults import needs
-from refimpl.parity.faults.changes import read_instead, weights_of, zeros
+from refimpl.parity.faults.changes import is_norm, read_instead, weights_of, zeros
 from refimpl.parity.faults.fault import Fault, Need, Tensors, WeightChange, threads
 from refimpl.parity.faults.run import Run, place_of
 
@@ -53,8 +53,15 @@ def _transposed(run: Run, tensors: Tensors, name: str) -> Array:
     x = tensors[name]
     module, _, last = name.rpartition(".")
     is_map = last == "weight" and x.ndim == 2 and "embedding" not in module
-    square = is_map and x.shape[0] == x.shape[1]
+    which = run.parameters["which"]
+    square = is_map and x.shape[0] == x.shape[1] and which in ("all", place_of(module))
     return namespace(x).matrix_transpose(x) if square else x
+
+
+def _without_biases(run: Run, tensors: Tensors, name: str) -> Array:
+    module, _, last = name.rpartition(".")
+    of_norm = is_norm(module) or "embedding" in module
+    return tensors[name] if last != "bias" or of_norm else zeros(tensors[name])
 
 
 def _decoder(name: str) -> bool:
@@ -109,6 +116,17 @@ def _bias_fault(
 
 
 BIASES = (
+    Fault(
+        name="biases_missing",
+        title="No linear map has a bias",
+        area="biases",
+        explanation="The port's linear maps have no biases, as in many younger models. Norms have "
+        "theirs.",
+        effect="Everything is wrong from the first query on.",
+        mend="Load and add all biases: every linear map of these models has one.",
+        first_taps=("query",),
+        weights=_without_biases,
+    ),
     _bias_fault("query", "of the queries", "Scores lack a term for each key."),
     _bias_fault(
         "key",
@@ -257,8 +275,16 @@ TENSORS = (
         effect="Queries, keys, values and the maps behind attention are wrong; the others are "
         "right.",
         mend="Transpose every matrix of a linear map, or none.",
-        first_taps=("query",),
-        needs=(Need("no `pruned_heads`", lambda run: not run.config.pruned_heads),),
+        first_taps=("query", "key", "value", "attention_out", "lm_dense"),
+        needs=(
+            Need("no `pruned_heads`", lambda run: not run.config.pruned_heads),
+            Need(
+                "a matrix of that name",
+                lambda run: run.parameters["which"] != "lm_dense" or "lm_head" in run.weights,
+            ),
+        ),
+        parameters={"which": "all"},
+        alternatives={"which": ("query", "key", "value", "attention_out", "lm_dense")},
         weights=_transposed,
     ),
 )

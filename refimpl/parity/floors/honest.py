@@ -216,6 +216,30 @@ def gelu_by_cdf(x: Array) -> Array:
     return x * (0.5 * (1.0 + ops.erf(x * x.dtype.type(math.sqrt(0.5)))))
 
 
+def gelu_of_a_lower_erf(x: Array) -> Array:
+    """(...) -> (...): with an erf that is two units too near to zero, as libraries have it.
+
+    Far below zero nearly all of 1 + erf cancels, and what erf is off by is left.
+    """
+    y = ops.erf(x * x.dtype.type(math.sqrt(0.5)))
+    zero = y.dtype.type(0.0)
+    return 0.5 * x * (1.0 + numpy.nextafter(numpy.nextafter(y, zero), zero))
+
+
+def gelu_of_a_higher_erf(x: Array) -> Array:
+    """(...) -> (...): with an erf that is two units too far from zero, but not beyond one."""
+    y = ops.erf(x * x.dtype.type(math.sqrt(0.5)))
+    one = numpy.copysign(y.dtype.type(1.0), y)
+    return 0.5 * x * (1.0 + numpy.nextafter(numpy.nextafter(y, one), one))
+
+
+def gelu_of_a_lower_tanh(x: Array) -> Array:
+    """(...) -> (...): with a tanh that is two units too near to zero."""
+    y = numpy.tanh(0.7978845608028654 * (x + 0.044715 * (x * x * x)))
+    zero = y.dtype.type(0.0)
+    return 0.5 * x * (1.0 + numpy.nextafter(numpy.nextafter(y, zero), zero))
+
+
 def gelu_tanh_in_steps(x: Array) -> Array:
     """(...) -> (...): the formula of ``gelu_tanh``, each step a kernel of its own."""
     inner = 0.7978845608028654 * (x + 0.044715 * (x * x * x))
@@ -240,8 +264,20 @@ def in_wide(name: str) -> Function:
 # operation of one array -> the ways to compute it
 ELEMENTWISE: dict[str, tuple[Elementwise, ...]] = {
     "log_softmax": (plain("log_softmax"), in_wide("log_softmax"), log_softmax_in_one),
-    "gelu_erf": (plain("gelu_erf"), in_wide("gelu_erf"), gelu_by_cdf, gelu_in_halves),
-    "gelu_tanh": (plain("gelu_tanh"), in_wide("gelu_tanh"), gelu_tanh_in_steps),
+    "gelu_erf": (
+        plain("gelu_erf"),
+        in_wide("gelu_erf"),
+        gelu_by_cdf,
+        gelu_in_halves,
+        gelu_of_a_higher_erf,
+        gelu_of_a_lower_erf,
+    ),
+    "gelu_tanh": (
+        plain("gelu_tanh"),
+        in_wide("gelu_tanh"),
+        gelu_tanh_in_steps,
+        gelu_of_a_lower_tanh,
+    ),
     "tanh": (plain("tanh"), in_wide("tanh"), tanh_by_exp),
     "silu": (plain("silu"), in_wide("silu")),
     "relu": (plain("relu"),),

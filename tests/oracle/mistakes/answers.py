@@ -24,6 +24,21 @@ def pooler_of_mean(port):
 
 
 @mistake(ROBERTAS)
+def pooler_of_mean_of_tokens(port):
+    given_hidden(port.base.pooler, lambda x: mean_of_tokens(port, x))
+
+
+def mean_of_tokens(port, x):
+    mask = port.torch.tensor(port.inputs["attention_mask"])[:, :, None]
+    return (x * mask).sum(1) / mask.sum(1)
+
+
+@mistake(ROBERTAS, head="ForSequenceClassification")
+def classifier_of_mean_of_tokens(port):
+    given_hidden(port.model.classifier, lambda x: mean_of_tokens(port, x))
+
+
+@mistake(ROBERTAS)
 def pooler_without_tanh(port):
     port.base.pooler.activation = port.nn.Identity()
 

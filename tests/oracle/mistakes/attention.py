@@ -4,7 +4,7 @@ import math
 
 import numpy
 
-from tests.oracle.mistakes.port import ROBERTAS
+from tests.oracle.mistakes.port import ROBERTAS, lowest
 from tests.oracle.mistakes.registry import BOTH, DECODER, RELATIVE, XLM, XLM_IDS, mistake
 
 # --- attention ------------------------------------------------------------------------------------
@@ -13,6 +13,24 @@ from tests.oracle.mistakes.registry import BOTH, DECODER, RELATIVE, XLM, XLM_IDS
 @mistake()
 def scale_of_width(port):
     port.attention(scale=port.width**-0.5)
+
+
+@mistake(XLM, config={"emb_dim": 12})
+@mistake(ROBERTAS)
+def scale_of_head_count(port):
+    port.attention(scale=3**-0.5)
+
+
+@mistake()
+def scale_constant(port):
+    port.attention(scale=0.125)
+
+
+@mistake()
+def attention_out_missing(port):
+    for layer in port.layers:
+        inner = (layer.attention, "out_lin")
+        port.leave_out(inner if port.is_xlm else (layer.layer.attention.output, "dense"))
 
 
 @mistake()
@@ -133,7 +151,7 @@ def mask_ignored(port):
 
 @mistake()
 def mask_inverted(port):
-    port.attention(mask=lambda torch, scores, allowed: scores.masked_fill(allowed, -1e300))
+    port.attention(mask=lambda torch, scores, allowed: lowest(torch, scores, ~allowed))
 
 
 def lowered(by):
@@ -176,7 +194,7 @@ def mask_times_scores(port):
 @mistake()
 def mask_of_queries(port):
     port.attention(
-        mask=lambda torch, scores, allowed: scores.masked_fill(~allowed.transpose(2, 3), -1e300)
+        mask=lambda torch, scores, allowed: lowest(torch, scores, allowed.transpose(2, 3))
     )
 
 
@@ -249,7 +267,8 @@ def two_masks_added(port):
 
     def mask(torch, scores, allowed):
         low = torch.finfo(scores.dtype).min
-        return scores + low * padding.double() + low * (~triangle(torch, 5)).double()
+        vetoes = padding.to(scores.dtype) + (~triangle(torch, 5)).to(scores.dtype)
+        return scores + low * vetoes
 
     port.attention(mask=mask)
 

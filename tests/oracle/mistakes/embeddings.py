@@ -51,6 +51,22 @@ def positions_offset_twice(port):
 
 
 @mistake(ROBERTAS)
+def positions_start_elsewhere(port):
+    port.inputs["position_ids"] = count(port, 1)
+
+
+@mistake(ROBERTAS)
+def positions_of_tokens_from_zero(port):
+    tokens = port.inputs["input_ids"] != port.pad
+    port.inputs["position_ids"] = (tokens.cumsum(1) - 1) * tokens
+
+
+@mistake(ROBERTAS)
+def padding_keeps_last_position(port):
+    port.inputs["position_ids"] = (port.inputs["input_ids"] != port.pad).cumsum(1) + port.pad
+
+
+@mistake(ROBERTAS)
 def positions_one_short(port):
     tokens = port.inputs["input_ids"] != port.pad
     port.inputs["position_ids"] = right_positions(port) - tokens

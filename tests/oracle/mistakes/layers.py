@@ -28,6 +28,11 @@ def norm_eps_1e_12(port):
     set_eps(port, 1e-12)
 
 
+@mistake()
+def norm_eps_other(port):
+    set_eps(port, 1e-6)
+
+
 @mistake(XLM)
 @mistake(ROBERTAS, config={"layer_norm_eps": 0.01})
 def norm_eps_1e_5(port):
@@ -194,6 +199,11 @@ def gelu_sigmoid(port):
 
 
 @mistake()
+def gelu_as_tanh(port):
+    port.activations_compute(port.torch.tanh)
+
+
+@mistake()
 def gelu_as_silu(port):
     port.activations_compute(lambda x: x * port.torch.sigmoid(x))
 
@@ -251,6 +261,15 @@ drop_bias("inner", "inner_bias_missing")
 drop_bias("ffn_out", "ffn_out_bias_missing")
 
 
+@mistake()
+@mistake(ROBERTAS, head="ForMaskedLM")
+@mistake(ROBERTAS, head="ForSequenceClassification")
+def biases_missing(port):
+    for linear in port.all(port.nn.Linear):
+        if linear.bias is not None:
+            linear.bias.data.zero_()
+
+
 def score_bias(port):
     return port.model.pred_layer.proj.bias if port.is_xlm else port.model.lm_head.bias
 
@@ -276,7 +295,8 @@ def lm_bias_twice(port):
 @mistake(ROBERTAS, head="ForMaskedLM")
 def decoder_not_loaded(port):
     fresh = numpy.random.default_rng(0).normal(0, 0.02, decoder(port).weight.shape)
-    decoder(port).weight = port.nn.Parameter(port.torch.tensor(fresh))
+    dtype = decoder(port).weight.dtype
+    decoder(port).weight = port.nn.Parameter(port.torch.tensor(fresh, dtype=dtype))
 
 
 @mistake(XLM, head="WithLMHeadModel", config={"tie_word_embeddings": False})
@@ -406,6 +426,8 @@ order("last_layer_skipped", [0, 1])
 order("first_layer_skipped", [1, 2])
 order("layers_swapped", [1, 0, 2])
 order("layer_duplicated", [0, 0, 2])
+order("layers_one_late", [0, 0, 1])
+order("layers_reversed", [2, 1, 0])
 order("first_layer_repeated", [0, 0, 0])
 order("layers_sorted_as_text", [0, 1, 10, 2, 3, 4, 5, 6, 7, 8, 9], depth=11)
 

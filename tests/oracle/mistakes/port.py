@@ -191,4 +191,4 @@ def rounded(torch, x, bits):
 
 def half(torch, x):
     """As float16 holds it."""
-    return torch.tensor(x.numpy().astype(numpy.float16).astype(numpy.float64))
+    return torch.tensor(x.numpy().astype(numpy.float16).astype(x.numpy().dtype))
