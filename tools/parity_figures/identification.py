@@ -179,8 +179,20 @@ def _pairs(lot: numpy.random.Generator, progress: Progress) -> Iterator[Made]:
     for folder in progress(_folders(lot, PAIRS), PAIRS):
         model, inputs = _read(folder)
         faults = _possible(model, inputs)
-        two = tuple(faults[i] for i in lot.choice(len(faults), 2, replace=False))
+        two = _two_that_both_show(lot, faults, model, inputs)
         yield _honest(two, model, inputs, "float32")
+
+
+def _two_that_both_show(
+    lot: numpy.random.Generator, faults: list[str], model: Model, inputs: dict[str, Any]
+) -> tuple[str, ...]:
+    """Two faults neither of which hides the other: together they are more than each alone."""
+    while True:
+        two = tuple(faults[i] for i in lot.choice(len(faults), 2, replace=False))
+        made = [CATALOGUE[name] for name in two]
+        both = run_faulty(model, inputs, made)
+        if all(shows(effect(run_faulty(model, inputs, [one]), both)) for one in made):
+            return two
 
 
 def _narrow(name: str, lot: numpy.random.Generator, progress: Progress) -> Iterator[Made]:

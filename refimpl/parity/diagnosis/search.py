@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from refimpl.parity.diagnosis.case import Case, Proof
-from refimpl.parity.diagnosis.contest import contest
+from refimpl.parity.diagnosis.contest import Contest, contest
 from refimpl.parity.diagnosis.scan import Faults, Scan, Track, Trial, with_alternatives
 from refimpl.parity.diagnosis.subject import possible
 from refimpl.parity.faults import Fault
@@ -181,12 +181,17 @@ def _in_order(case: Case, proofs: Sequence[Proof]) -> list[Proof]:
             best = other
     rest = [(p, contest(case, best, p)) for p in proofs if p is not best]
     equal = [p for p, against in rest if not against.first]
-    if best.faults:  # of those that are one and the same here, the one that was met most often
-        same = [best, *(p for p, against in rest if math.isinf(against.noise))]
-        first = max(same, key=_times_met)
+    if best.faults:  # of those that are the same here, the one that was met most often
+        near = [p for p in equal if p.worst <= 1.5 * best.worst]
+        same = [p for p in near if not is_narrow(case) or _are_one(rest, p)]
+        first = max([best, *same], key=_times_met)
         equal = [p for p in (best, *equal) if p is not first]
         best = first
     return [best, *equal]
+
+
+def _are_one(rest: Sequence[tuple[Proof, Contest]], proof: Proof) -> bool:
+    return any(p is proof and math.isinf(against.noise) for p, against in rest)
 
 
 def _times_met(proof: Proof) -> int:
