@@ -605,11 +605,16 @@ def tap_rows(heading, case, kind=None):
             rows.append((name, shape))
             continue
         rows += [
-            (own.replace(".attention.", ".crossattention."), of.replace("T", "E"))
+            (own.replace(".attention.", ".crossattention."), of_encoder(own, of))
             for own, of in rows
             if ".attention." in own
         ]
     return rows
+
+
+def of_encoder(name, shape):
+    """The shape of a place in cross-attention: keys and values are of the encoder's tokens."""
+    return shape.replace("S" if name.endswith((".key", ".value")) else "T", "E")
 
 
 def taps_in_the_tables(case):
