@@ -3,6 +3,7 @@
 import importlib
 import json
 import re
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy
@@ -11,6 +12,7 @@ import typer
 from typer.testing import CliRunner
 
 from refimpl.models.model import ARCHITECTURES, load
+from refimpl.parity.comparison import compare
 from refimpl.parity.dumps import FORMATS, Dump, list_dump, read_dump, write_dump
 from refimpl.parity.goldens import bundled, read_golden
 from refimpl.parity.reference import run_reference
@@ -51,7 +53,8 @@ def test_a_golden_brings_its_inputs_and_flags(case, tmp_path):
     golden = read_golden(bundled() / case)
     dump = traced(tmp_path, golden.folder)
     expected = run_reference(load(golden.folder, dtype="float64", kernels="plain"), golden.inputs())
-    assert_equal(dump, expected)
+    about = {**expected.about, "checkpoint": str(golden.folder.resolve())}
+    assert_equal(dump, replace(expected, about=about))
     for kind, part in (("input", dump.inputs), ("tap", dump.taps), ("output", dump.outputs)):
         assert list(part) == list(golden.description[f"{kind}s"])
     assert dump.about["flags"] == golden.description["flags"]
@@ -215,3 +218,10 @@ def test_every_class_that_reads_ids_can_be_traced(tmp_path):
             seen.add(architecture)
             assert traced(tmp_path, folder.parent).about["architecture"] == architecture
     assert seen == set(ARCHITECTURES)
+
+
+def test_a_dump_in_float64_can_be_the_reference(tmp_path):
+    """It says of which checkpoint it is, and so honest runs can be measured."""
+    write_dump(tmp_path / "right.safetensors", traced(tmp_path, LEFT))
+    port = traced(tmp_path, LEFT, "--dtype", "float32")
+    assert compare(tmp_path / "right.safetensors", port).held

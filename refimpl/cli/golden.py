@@ -232,7 +232,7 @@ def _make(
     path: str, making: dict[str, Any], output: Path, how: dict[str, Any], as_json: bool
 ) -> None:
     from refimpl.checkpoints.folder import find_folder
-    from refimpl.cli.trace import _call as call_of
+    from refimpl.cli.trace import read_call as call_of
     from refimpl.models.model import load
     from refimpl.parity.floors import RUNS
     from refimpl.parity.strength import make_case

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -66,7 +67,9 @@ def trace(
         folder = find_folder(checkpoint)
         with spinner("computing"):
             model = load(folder, architecture, dtype, backend, kernels)
-            dump = run_reference(model, _call(model, folder, text, ids, inputs, lang))
+            dump = run_reference(model, read_call(model, folder, text, ids, inputs, lang))
+        # With it the dump can be a reference: floors need the model.
+        dump = replace(dump, about={**dump.about, "checkpoint": str(folder.resolve())})
         _write(dump, output, export, as_json)
 
 
@@ -109,7 +112,7 @@ def _write(dump: Dump, output: Path | None, form: str, as_json: bool) -> None:
 # --- the inputs -----------------------------------------------------------------------------------
 
 
-def _call(
+def read_call(
     model: Model,
     folder: Path,
     texts: list[str] | None,
