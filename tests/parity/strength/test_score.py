@@ -1,5 +1,7 @@
 """The score of a set of goldens: what it notices, what it would miss, and why."""
 
+import os
+
 import pytest
 
 from refimpl.parity.faults import CATALOGUE
@@ -190,9 +192,12 @@ def test_the_other_gelu_is_noticed_in_few_bits(family, arithmetic):
 LEAST = {"float32": 1.0, "float16": 0.92, "bfloat16": 0.90}
 
 
-@pytest.mark.oracle
+# In float32 always; the others, minutes more each, where REFIMPL_MISTAKES is "all".
+SCORED = LEAST if os.environ.get("REFIMPL_MISTAKES") == "all" else ["float32"]
+
+
 @pytest.mark.large
-@pytest.mark.parametrize("arithmetic", LEAST)
+@pytest.mark.parametrize("arithmetic", SCORED)
 def test_the_bundled_goldens_notice_what_they_should(arithmetic):
     from refimpl.parity.goldens import find_goldens
 
