@@ -55,6 +55,8 @@ def dropped(golden: Golden, config: dict[str, Any]) -> str:
     inputs, taps = golden.description["inputs"], golden.description["taps"]
     if "head_mask" in inputs:
         return "head_mask: no argument any more, and passed over without a word"
+    if any(name.startswith("past_key_values") for name in inputs):
+        return "past_key_values: arrays of an earlier call are no cache any more"
     axes = {name: len(x["shape"]) for name, x in inputs.items()}
     if axes.get("input_ids") == 2 and axes.get("attention_mask") == 3:
         return "attention_mask (B, S, T): a mask for each query is not taken any more"
