@@ -32,6 +32,7 @@ STUDIES = (
     "cards",
     "maps",
     "recognition",
+    "report_page",
     "speed",
 )
 
@@ -57,13 +58,20 @@ def write_tables() -> None:
     """Put the tables of all figures into the page."""
     text = PAGE.read_text(encoding="utf-8")
     for name in STUDIES:
-        file = FIGURES / f"{name}.json"
-        if file.exists():
-            figures = json.loads(file.read_text(encoding="utf-8"))
-            table = import_module(f"tools.parity_figures.{name}").table(figures).strip()
-            between = re.compile(f"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
-            text = between.sub(lambda found, t=table: f"{found[1]}\n{t}\n\n{found[2]}", text)
+        table = table_of(name)
+        between = re.compile(f"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
+        text = between.sub(lambda found, t=table: f"{found[1]}\n{t}\n\n{found[2]}", text)
     PAGE.write_text(text, encoding="utf-8")
+
+
+def table_of(name: str) -> str:
+    """The figures of a study in Markdown, or that there are none."""
+    file = FIGURES / f"{name}.json"
+    if not file.exists():
+        return f"Not measured yet: `python -m tools.parity_figures {name}`."
+    figures = json.loads(file.read_text(encoding="utf-8"))
+    table: str = import_module(f"tools.parity_figures.{name}").table(figures)
+    return table.strip()
 
 
 def main() -> None:
