@@ -28,7 +28,7 @@ import numpy
 
 from refimpl.checkpoints.folder import INDEX, SINGLE, open_tensors
 from refimpl.checkpoints.pytorch.tensors import item_size
-from refimpl.checkpoints.safetensors_file import widen_bfloat16
+from refimpl.checkpoints.safetensors_file import LARGEST_HEADER, widen_bfloat16
 from refimpl.errors import CheckpointError
 
 SHARD_BYTES = 5 * 10**9  # no file is larger, unless a single tensor is: "5GB" in transformers
@@ -215,11 +215,17 @@ def plan_shards(sizes: Mapping[str, int], limit: int) -> list[list[str]]:
     return shards or [[]]
 
 
-def write_safetensors(path: Path, tensors: Mapping[str, Pending]) -> Iterator[str]:
-    """Write one safetensors file; yield each tensor's name when it is written."""
+def write_safetensors(
+    path: Path, tensors: Mapping[str, Pending], metadata: Mapping[str, str] | None = None
+) -> Iterator[str]:
+    """Write one safetensors file; yield each tensor's name when it is written.
+
+    ``metadata`` None says that a checkpoint is for PyTorch, as transformers demands. Raises
+    ``ValueError``, and writes nothing, where the header would be longer than readers take.
+    """
     # The widest numbers first: so every tensor begins at a multiple of its numbers' size.
     names = sorted(tensors, key=lambda name: -item_size(tensors[name].dtype))
-    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    header: dict[str, Any] = {"__metadata__": metadata or {"format": "pt"}}
     end = 0
     for name in names:
         start, end = end, end + tensors[name].size
@@ -227,6 +233,8 @@ def write_safetensors(path: Path, tensors: Mapping[str, Pending]) -> Iterator[st
         header[name] = {"dtype": tensors[name].dtype, "shape": shape, "data_offsets": [start, end]}
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
+    if len(text) > LARGEST_HEADER:
+        raise ValueError(f"{len(tensors)} tensors: expected up to {LARGEST_HEADER} bytes of names")
     with path.open("xb") as file:
         file.write(struct.pack("<Q", len(text)) + text)
         for name in names:

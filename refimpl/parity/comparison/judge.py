@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
@@ -29,7 +28,7 @@ from refimpl.parity.comparison.verdict import (
 )
 from refimpl.parity.comparison.where import where
 from refimpl.parity.dumps.dump import Dump
-from refimpl.parity.floors import Errors, Floors, differences, measure_errors
+from refimpl.parity.floors import Errors, Floors, differences, measure_errors, ratio
 
 # Outputs that a call gives only when it is asked to.
 _ON_REQUEST = ("hidden_states", "attentions", "cross_attentions", "past_key_values")
@@ -143,9 +142,7 @@ class _Part(NamedTuple):
     def units(self) -> dict[str, float]:
         """The statistics in their floors."""
         names = {"max_abs": "worst", "rms": "rms", "cell": "cell"}
-        return {
-            k: _ratio(getattr(self.errors, x), getattr(self.floor, x)) for k, x in names.items()
-        }
+        return {k: ratio(getattr(self.errors, x), getattr(self.floor, x)) for k, x in names.items()}
 
 
 def _judge_floats(
@@ -233,10 +230,3 @@ def _growth(expected: numpy.ndarray, truth: numpy.ndarray) -> float:
 def _part(given: numpy.ndarray, expected: numpy.ndarray, floor: Errors) -> _Part:
     error = numpy.abs(differences(given, expected))
     return _Part(error, measure_errors(given, expected), floor)
-
-
-def _ratio(error: float, floor: float) -> float:
-    """error / floor; where honest runs overflow as well, 1."""
-    if error == 0.0 or (math.isinf(error) and math.isinf(floor)):
-        return min(error, 1.0)
-    return error / floor if floor else math.inf

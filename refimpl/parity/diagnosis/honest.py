@@ -16,7 +16,7 @@ from refimpl.parity.faults import Fault, run_faulty
 from refimpl.parity.faults.fault import Function
 from refimpl.parity.faults.run import Run
 from refimpl.parity.floors import Arithmetic, Implementation, draw_implementation, represent_inputs
-from refimpl.parity.floors.narrow import Narrow, narrow, round_like, widen
+from refimpl.parity.floors.narrow import round_like, widen
 from refimpl.parity.reference import Forced
 from refimpl.parity.staged import Stages, attention_in
 from refimpl.parity.verify import flatten
@@ -43,13 +43,7 @@ def run_honestly(
     drawn = draw_implementation(how, number)
     stages = _stages(drawn)
     forced = Forced(computing, given or {}, stages)
-
-    def kept(x: Any) -> Any:
-        if how.results is None or x.dtype.kind != "f" or isinstance(x, Narrow):
-            return x
-        return narrow(x, how.results)
-
-    attend = attention_in(stages, lambda role, x: kept(forced.put_stage(role, x)))
+    attend = attention_in(stages, lambda role, x: how.keep(forced.put_stage(role, x)))
     operations = {**drawn.operations(), "scaled_dot_product_attention": attend}
     faults = [_in_kernels(fault) for fault in faults]
     with numpy.errstate(all="ignore"), replace_operations(**operations):
@@ -57,7 +51,7 @@ def run_honestly(
             computing,
             represent_inputs(how, inputs),
             faults,
-            lambda name, x: kept(forced.put(name, x)),
+            lambda name, x: how.keep(forced.put(name, x)),
         )
     values = {**taps, **flatten(outputs)}
     return {name: numpy.asarray(to_numpy(x)) for name, x in values.items()}

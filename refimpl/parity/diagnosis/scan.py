@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy
 
 from refimpl.backend import Array, to_numpy
+from refimpl.parity.comparison.metrics import root_mean_square
 from refimpl.parity.diagnosis.case import Case, Proof
 from refimpl.parity.diagnosis.subject import Values, compute
 from refimpl.parity.faults import Fault
@@ -134,9 +135,7 @@ class Scan:
 
 def _rms(x: numpy.ndarray) -> float:
     finite = x[numpy.isfinite(x)] if x.dtype.kind == "f" else x
-    if not finite.size:
-        return 0.0
-    return float(numpy.sqrt(numpy.mean(numpy.square(finite, dtype=numpy.float64))))
+    return root_mean_square(finite.astype(numpy.float64))
 
 
 def with_alternatives(faults: Iterable[Fault]) -> Iterator[Fault]:

@@ -10,16 +10,14 @@ from __future__ import annotations
 
 import json
 import os
-import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from secrets import token_hex
 from typing import Any
 
-import numpy
-
-from refimpl.checkpoints.safetensors_file import LARGEST_HEADER, SafetensorsFile
+from refimpl.checkpoints.safetensors_file import SafetensorsFile
+from refimpl.checkpoints.writing import Pending, write_safetensors
 from refimpl.errors import CheckpointError
 from refimpl.parity.dumps.description import Described, describe, read_description
 from refimpl.parity.dumps.dump import Dump
@@ -47,10 +45,11 @@ def write_dump(path: str | os.PathLike[str], dump: Dump) -> None:
     path = Path(path)
     found = list(all_numbers(dump))
     description = describe(found, dump.about)
-    tensors = {f"{kind}.{name}": numbers for kind, name, numbers in found}
+    tensors = {f"{kind}.{name}": _pending(numbers) for kind, name, numbers in found}
     text = json.dumps(description, indent=1, ensure_ascii=False) + "\n"
     with new_file(path) as whole, new_file(beside(path)) as listing:
-        _write_safetensors(whole, tensors, {METADATA: json.dumps(description)})
+        for _ in write_safetensors(whole, tensors, {METADATA: json.dumps(description)}):
+            pass
         listing.write_text(text, encoding="utf-8")
 
 
@@ -81,23 +80,8 @@ def new_file(path: Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
-def _write_safetensors(path: Path, tensors: Mapping[str, Numbers], words: dict[str, str]) -> None:
-    """Write one file; the widest numbers first, so that each begins at a multiple of its size."""
-    names = sorted(tensors, key=lambda name: -tensors[name].bits.itemsize)
-    header: dict[str, Any] = {"__metadata__": words}
-    end = 0
-    for name in names:
-        dtype, bits = tensors[name]
-        start, end = end, end + bits.nbytes
-        header[name] = {"dtype": dtype, "shape": bits.shape, "data_offsets": [start, end]}
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    if len(text) > LARGEST_HEADER:
-        raise ValueError(f"{len(tensors)} tensors: expected up to {LARGEST_HEADER} bytes of names")
-    with path.open("xb") as file:
-        file.write(struct.pack("<Q", len(text)) + text)
-        for name in names:
-            file.write(numpy.ascontiguousarray(tensors[name].bits).reshape(-1).view("u1").data)
+def _pending(numbers: Numbers) -> Pending:
+    return Pending(numbers.dtype, numbers.bits.shape, lambda: numbers.bits)
 
 
 def read_safetensors(path: Path) -> Dump:

@@ -8,7 +8,7 @@ other orders and roundings. ``docs/parity.md`` has how many false alarms this ma
 """
 
 from refimpl.parity.floors.arithmetic import ARITHMETICS, Arithmetic, find_arithmetic
-from refimpl.parity.floors.floor import Errors, Floor, Floors, differences, measure_errors
+from refimpl.parity.floors.floor import Errors, Floor, Floors, differences, measure_errors, ratio
 from refimpl.parity.floors.implementation import Implementation, draw_implementation
 from refimpl.parity.floors.measure import (
     MULTIPLIER,
@@ -34,6 +34,7 @@ __all__ = [
     "find_arithmetic",
     "measure_errors",
     "measure_floors",
+    "ratio",
     "read_floors",
     "represent",
     "represent_inputs",

@@ -14,7 +14,7 @@ import numpy
 from refimpl.backend import Array
 from refimpl.checkpoints.weights import Weights
 from refimpl.models.model import ARCHITECTURES, Model
-from refimpl.parity.floors.narrow import Rounding, narrow, to_bfloat16, to_float16
+from refimpl.parity.floors.narrow import Narrow, Rounding, narrow, to_bfloat16, to_float16
 from refimpl.parity.rounding import tf32
 
 
@@ -40,6 +40,12 @@ class Arithmetic:
         kept = x.astype(self.dtype)
         kept = kept if self.results is None else self.results(kept)
         return kept.astype(numpy.float64)
+
+    def keep(self, x: numpy.ndarray) -> numpy.ndarray:
+        """(...) -> (...): what goes on from a step: in a narrow arithmetic, narrow from now on."""
+        if self.results is None or x.dtype.kind != "f" or isinstance(x, Narrow):
+            return x
+        return narrow(x, self.results)
 
     def weights(self, model: Model) -> Model:
         """Return the model with its weights as this arithmetic stores them."""

@@ -104,11 +104,11 @@ class Floors:
 
 
 def ratio(error: float, floor: float) -> float:
-    """Return error / floor; 0 / 0 is 0.
+    """Return error / floor; 0 / 0 is 0, and where honest runs overflow as well it is 1.
 
-    >>> ratio(1.0, 4.0), ratio(0.0, 0.0), ratio(1e-9, 0.0)
-    (0.25, 0.0, inf)
+    >>> ratio(1.0, 4.0), ratio(0.0, 0.0), ratio(1e-9, 0.0), ratio(math.inf, math.inf)
+    (0.25, 0.0, inf, 1.0)
     """
-    if error == 0.0:
-        return 0.0
+    if error == 0.0 or (math.isinf(error) and math.isinf(floor)):
+        return min(error, 1.0)
     return error / floor if floor else math.inf

@@ -15,7 +15,6 @@ from refimpl.parity.dumps.dump import Dump
 from refimpl.parity.floors.arithmetic import Arithmetic, find_arithmetic
 from refimpl.parity.floors.floor import Errors, Floor, Floors, largest, measure_errors
 from refimpl.parity.floors.implementation import Implementation, draw_implementation
-from refimpl.parity.floors.narrow import Narrow, narrow
 from refimpl.parity.reference import Forced, as_dump, run_forced, run_reference
 from refimpl.parity.staged import attention_in
 from refimpl.replacing import replace
@@ -86,17 +85,11 @@ def honest(drawn: Implementation, forced: Forced) -> Iterator[None]:
 
 def _put(how: Arithmetic, forced: Forced, name: str, x: numpy.ndarray) -> numpy.ndarray:
     """What goes on from a tap: in a narrow arithmetic, what keeps further steps narrow."""
-    return _narrowed(how, forced.put(name, x))
+    return how.keep(forced.put(name, x))
 
 
 def _put_stage(how: Arithmetic, forced: Forced, role: str, x: numpy.ndarray) -> numpy.ndarray:
-    return _narrowed(how, forced.put_stage(role, x))
-
-
-def _narrowed(how: Arithmetic, x: numpy.ndarray) -> numpy.ndarray:
-    if how.results is None or x.dtype.kind != "f" or isinstance(x, Narrow):
-        return x
-    return narrow(x, how.results)
+    return how.keep(forced.put_stage(role, x))
 
 
 def represent(how: Arithmetic, x: numpy.ndarray) -> numpy.ndarray:
