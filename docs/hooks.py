@@ -1,6 +1,15 @@
-"""What the site's pages need beside Markdown, above all the docstrings on the API page."""
+"""What the site's pages need beside Markdown: above all the docstrings on the API page, and the
+notebooks as pages.
+"""
 
 import re
+from pathlib import Path
+
+from mkdocs.structure.files import File
+from nbconvert import MarkdownExporter
+
+HERE = Path(__file__).parent
+NOTEBOOKS = HERE.parent / "notebooks"
 
 # ":func:`load`" comes out as ":func:<code>load</code>", a doctest's ">>> " as three quotes in one
 # another, and the stars of "(B, P*Q), (B, P*Q)" as emphasis.
@@ -10,6 +19,21 @@ STARS = re.compile(r"(?<=[A-Z])<em>([^<]*)</em>")
 
 CELL = re.compile(r"<td.*?</td>", re.DOTALL)
 CODE = re.compile(r"<code>[^<]*</code>")
+
+
+def on_files(files, config):
+    """Add each executed notebook as a page, its figures as files beside it."""
+    exporter = MarkdownExporter(
+        template_name="notebook", extra_template_basedirs=[str(HERE / "templates")]
+    )
+    for notebook in sorted(NOTEBOOKS.glob("*.ipynb")):
+        text, resources = exporter.from_filename(
+            str(notebook), {"unique_key": f"{notebook.stem}_figures"}
+        )
+        files.append(File.generated(config, f"notebooks/{notebook.stem}.md", content=text))
+        for name, figure in resources["outputs"].items():
+            files.append(File.generated(config, f"notebooks/{name}", content=figure))
+    return files
 
 
 def on_page_content(html, **_):
