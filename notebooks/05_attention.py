@@ -194,6 +194,7 @@ pictures.show(figure)
 # on. Nothing is hidden between these two:
 
 # %%
+# rounding: another processor shows other digits
 by_hand = ops.multi_head_attention(
     taps[f"{here}.query"],
     taps[f"{here}.key"],
@@ -210,6 +211,7 @@ print("largest difference:", abs(by_hand.context - taps[f"{here}.context"]).max(
 # on *where* a token stands. That is why the embeddings must carry positions (notebook 04).
 
 # %%
+# rounding: another processor shows other digits
 shuffled = [3, 0, 4, 2, 1]
 q, k, v = (taps[f"{here}.{part}"][:, shuffled] for part in ("query", "key", "value"))
 mask = ops.broadcast_mask(inputs["attention_mask"][:, shuffled])
@@ -247,6 +249,7 @@ print("at once           ", round(numpy.exp(scores - scores.max()).sum(), 4))
 # whatever the tile:
 
 # %%
+# rounding: another processor shows other digits
 q, k, v = (ops.split_heads(taps[f"{here}.{part}"], size=4) for part in ("query", "key", "value"))
 mask = ops.broadcast_mask(inputs["attention_mask"])
 whole = ops.scaled_dot_product_attention(q, k, v, mask=mask, scale=0.5).context
@@ -262,6 +265,7 @@ for tile in (1, 2, 5):
 # float64: every stage, to the last digits.
 
 # %%
+# rounding: another processor shows other digits
 truth = golden.part("tap")
 for part in ("scores", "probs", "context"):
     error = abs(getattr(by_hand, part) - truth[f"{here}.{part}"]).max()
