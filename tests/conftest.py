@@ -1,6 +1,7 @@
 """For all tests: copies of golden cases to change and to break, loaded models, steady draws."""
 
 import json
+import os
 import shutil
 from functools import cache
 
@@ -16,6 +17,13 @@ from refimpl.parity.goldens import bundled
 def case_folder(case):
     """Return the folder of a case: "xmod/model", "model" (of XLM-R), or a path as it is."""
     return bundled() / ("xlm_roberta" if "/" not in str(case) else "") / case
+
+
+@pytest.hookimpl(optionalhook=True)  # there is no such hook without pytest-xdist
+def pytest_xdist_setupnodes():
+    """One thread for each worker of ``pytest -n``: the cores are taken by the workers."""
+    for library in ("OMP", "OPENBLAS", "MKL", "VECLIB_MAXIMUM"):
+        os.environ.setdefault(f"{library}_NUM_THREADS", "1")
 
 
 # The same draws in every run, and nothing kept between runs.

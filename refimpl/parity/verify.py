@@ -1,8 +1,13 @@
-"""Recomputing goldens: every case, every tap in order, every output, and a verdict on each."""
+"""Recomputing goldens: every case, every tap in order, every output, and a verdict on each.
+
+In float64 the norm decides. In narrower numbers the floors do that were measured for the case: what
+honest runs are off by at this very value.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,13 +17,35 @@ import numpy
 from refimpl.backend import to_numpy
 from refimpl.errors import CheckpointError
 from refimpl.models.model import load
-from refimpl.parity.compare import MISSING, Comparison, compare_exact, compare_floats
-from refimpl.parity.goldens import Golden, case_name, find_goldens, read_golden
-from refimpl.parity.tolerances import tolerance
+from refimpl.parity.compare import (
+    DIFF,
+    MISSING,
+    NAN,
+    NORM,
+    OK,
+    Comparison,
+    compare_exact,
+    compare_floats,
+    relative_error,
+)
+from refimpl.parity.floors import (
+    Arithmetic,
+    Floors,
+    find_arithmetic,
+    measure_errors,
+    measure_floors,
+    read_floors,
+    represent_inputs,
+)
+from refimpl.parity.goldens import Golden, case_name, find_goldens, flatten, read_golden, split
+from refimpl.parity.reference import run_reference
 from refimpl.taps import record
 from refimpl.tokenizers import load_tokenizer
 
 DTYPES = ("float64", "float32")
+
+Values = Mapping[str, numpy.ndarray]
+Judge = Callable[[str, numpy.ndarray, numpy.ndarray], Comparison]  # name, actual, truth
 
 
 @dataclass(frozen=True)
@@ -43,7 +70,7 @@ class CaseReport:
 
     @property
     def worst(self) -> Comparison | None:
-        """The value nearest to its tolerance, or furthest beyond it."""
+        """The value nearest to what is allowed, or furthest beyond it."""
         return max(self.comparisons, key=lambda c: c.share, default=None)
 
 
@@ -74,8 +101,9 @@ def verify(
 ) -> Report:
     """Recompute the goldens at or under ``path`` (None: the bundled ones) and judge every value.
 
-    ``dtype`` None takes float64 and float32. Values are judged against the original's in float64,
-    each within the tolerance that was measured for its kind and dtype (``tolerances.toml``).
+    ``dtype`` None takes float64 and float32. Values are judged against the original's in float64: a
+    run in float64 by one norm, another by the floors that were measured for the case in its
+    arithmetic. Where a case has none they are measured now.
 
     Raises ``CheckpointError`` where there is no golden, ``ValueError`` and ``RuntimeError`` for a
     backend, dtype or kernels that do not exist here. A case that cannot be run is reported.
@@ -99,11 +127,11 @@ def _run_case(golden: Golden, backend: str, dtype: str, kernels: str) -> CaseRep
     model = load(golden.folder, dtype=dtype, backend=backend, kernels=kernels)
     with record() as taps:
         outputs = model(**golden.inputs())
-    comparisons = [
-        *_compare_text(golden),
-        *_compare_all(golden.part("tap"), taps, dtype, golden.name),
-        *_compare_all(golden.part("output"), flatten(outputs), dtype, golden.name),
-    ]
+    truth, judge = _right(golden, dtype)
+    comparisons = list(_compare_text(golden))
+    for kind, actual in (("tap", taps), ("output", flatten(outputs))):
+        expected = {name: truth[name] for name in golden.description[f"{kind}s"]}
+        comparisons += _compare_all(expected, actual, judge)
     return CaseReport(golden.name, dtype, tuple(comparisons), tuple(golden.changed_files()))
 
 
@@ -116,16 +144,13 @@ def _compare_text(golden: Golden) -> Iterator[Comparison]:
             yield compare_exact(f"tokenizer.{name}", numpy.asarray(encoded[name]), expected)
 
 
-def _compare_all(
-    expected: dict[str, numpy.ndarray], actual: dict[str, Any], dtype: str, case: str
-) -> Iterator[Comparison]:
+def _compare_all(expected: Values, actual: Mapping[str, Any], judge: Judge) -> Iterator[Comparison]:
     """Compare by name, in the order of the golden; what it does not know comes last."""
     for name, truth in expected.items():
         if name not in actual:
             yield Comparison(name, MISSING, note="expected, and not computed")
         elif truth.dtype.kind == "f":
-            limit = tolerance(dtype, name, case)
-            yield compare_floats(name, to_numpy(actual[name]), truth, limit, dtype)
+            yield judge(name, to_numpy(actual[name]), truth)
         else:
             yield compare_exact(name, to_numpy(actual[name]), truth)
     for name in actual:
@@ -133,17 +158,71 @@ def _compare_all(
             yield Comparison(name, MISSING, note="computed, and not in the golden")
 
 
-def flatten(outputs: Any) -> dict[str, Any]:
-    """Outputs by name; the i-th of a tuple is ``name.i``, and None is no output."""
-    flat: dict[str, Any] = {}
+# --- what is right, and how it is judged ----------------------------------------------------------
 
-    def add(name: str, value: Any) -> None:
-        if isinstance(value, tuple):
-            for i, x in enumerate(value):
-                add(f"{name}.{i}", x)
-        elif value is not None:
-            flat[name] = value
 
-    for name, value in outputs._asdict().items():
-        add(name, value)
-    return flat
+def _right(golden: Golden, dtype: str) -> tuple[Values, Judge]:
+    """Return the right value of each tap and output, and the judge of a run of ``dtype``."""
+    truth: Values = {**golden.part("tap"), **golden.part("output")}
+    if dtype == "float64":
+        return truth, lambda name, x, of: compare_floats(name, x, of, NORM, dtype)
+    how = find_arithmetic(dtype)
+    truth = stored_truth(golden, how, truth)
+    floors = read_floors(golden, dtype)
+    if floors is None:
+        model = load(golden.folder, dtype="float64", kernels="plain")
+        floors = measure_floors(model, golden.inputs(), dtype)
+    return truth, lambda name, x, of: compare_to_floor(name, x, of, floors, dtype)
+
+
+def stored_truth(golden: Golden, how: Arithmetic, truth: Values) -> Values:
+    """Return the original's values, of weights and inputs as an arithmetic stores them.
+
+    The original computed from those of the file. What is stored in fewer bits is another
+    checkpoint, and no error of the run: refimpl in float64 says how much that moves each value.
+    """
+    inputs = golden.inputs()
+    kept = represent_inputs(how, inputs)
+    flat = split(kept)
+    same = all(numpy.array_equal(x, flat[name]) for name, x in golden.part("input").items())
+    if how.stored is None and same:
+        return truth
+    model = load(golden.folder, dtype="float64", kernels="plain")
+    before = run_reference(model, inputs).values
+    after = run_reference(how.weights(model), kept).values
+    return {name: _moved(x, before[name], after[name]) for name, x in truth.items()}
+
+
+def _moved(truth: numpy.ndarray, before: numpy.ndarray, after: numpy.ndarray) -> numpy.ndarray:
+    """Move the truth as another value was moved: floats by as much, ids to where they are now."""
+    if truth.dtype.kind != "f":
+        return numpy.where(before == after, truth, after)
+    with numpy.errstate(invalid="ignore"):
+        return numpy.where(before == after, truth, truth + (after - before))
+
+
+def compare_to_floor(
+    name: str, actual: numpy.ndarray, truth: numpy.ndarray, floors: Floors, dtype: str
+) -> Comparison:
+    """Compare floats of ``dtype`` with a float64 truth: dtype, shape, then the error in floors.
+
+    ``tolerance`` is what the largest element's floor allows, relative as ``error`` is; the floors
+    of a token and of the whole tensor may say less.
+    """
+    form = compare_floats(name, actual, truth, math.inf, dtype)
+    if not form.ok and form.status != NAN:
+        return form
+    units = floors.units(name, measure_errors(actual, truth))
+    finite = numpy.isfinite(truth) & numpy.isfinite(actual)
+    error = relative_error(actual[finite], truth[finite])
+    largest = float(numpy.abs(truth[finite]).max(initial=0.0)) or 1.0
+    held = units <= floors.multiplier
+    return Comparison(
+        name,
+        OK if held else NAN if form.status == NAN else DIFF,
+        error,
+        floors.limit(name).worst / largest,
+        "" if held else form.note,
+        units,
+        floors.multiplier,
+    )

@@ -9,8 +9,7 @@ import refimpl
 from refimpl.backend import get_backend, to_numpy
 from refimpl.errors import CheckpointError
 from refimpl.models.model import ARCHITECTURES, Model, load
-from refimpl.parity.goldens import case_name, find_goldens, read_golden
-from refimpl.parity.verify import flatten
+from refimpl.parity.goldens import case_name, find_goldens, flatten, read_golden
 from refimpl.taps import record
 from tests.compare import assert_same
 

@@ -12,8 +12,10 @@ from refimpl import ops
 from refimpl.backend import arange
 from refimpl.models import xlm
 from refimpl.parity.compare import DIFF
-from refimpl.parity.goldens import bundled, case_name, find_goldens
+from refimpl.parity.floors import read_floors
+from refimpl.parity.goldens import bundled, case_name, find_goldens, read_golden
 from refimpl.parity.verify import CaseReport, run_cases
+from refimpl.replacing import plain, replace
 
 FOLDERS = find_goldens()
 CASES = pytest.mark.parametrize("folder", FOLDERS, ids=case_name)
@@ -162,6 +164,73 @@ def test_a_tap_that_is_not_computed_and_one_too_many_are_named(copy, monkeypatch
     report = verify_one(folder)
     assert report.first[:2] == ("pooler.dense", "MISSING")
     assert report.first.note == "expected, and not computed"
+
+
+# --- narrow numbers are judged by floors ----------------------------------------------------------
+
+
+def verify_narrow(folder, dtype) -> CaseReport:
+    (report,) = run_cases([folder], "numpy", dtype, "plain")
+    assert not report.error
+    return report
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_every_float_is_judged_by_its_own_floor(dtype):
+    folder = bundled() / "xlm_roberta" / "model"
+    golden = read_golden(folder)
+    floors, report = read_floors(golden, dtype), verify_narrow(folder, dtype)
+    truth = {**golden.part("tap"), **golden.part("output")}
+    for found in report.comparisons:
+        if truth[found.name].dtype.kind == "f":
+            assert found.multiplier == floors.multiplier
+            assert 0.0 <= found.units <= floors.multiplier
+            worst = floors.free[found.name].worst
+            largest = numpy.abs(truth[found.name]).max()
+            if dtype == "float32":  # in float16 the weights are others, and so is the truth
+                assert found.tolerance == floors.multiplier * worst / largest
+        else:
+            assert (found.units, found.error) == (None, 0.0)
+    assert report.worst.share == max(c.share for c in report.comparisons)
+
+
+def larger_eps(x, weight, bias, *, eps):
+    return plain("layer_norm")(x, weight, bias, eps=1.1 * eps)
+
+
+def test_an_eps_that_is_a_tenth_larger_shows_in_float32():
+    with replace(layer_norm=larger_eps):
+        report = refimpl.verify(dtype="float32")
+    first = {case.first.name for case in report.cases if not case.held}
+    assert any("norm" in name.lower() for name in first)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_a_mistake_shows_though_the_truth_is_of_rounded_weights(dtype):
+    # Both float64 runs have it, that of the weights as they are and that of rounded ones.
+    folder = bundled() / "xlm" / "edges"
+    assert verify_narrow(folder, dtype).held
+    with replace(gelu_erf=plain("gelu_tanh")):
+        report = verify_narrow(folder, dtype)
+    assert (report.first.name, report.first.status) == ("transformer.ffns.0.activation", DIFF)
+    assert report.first.units > report.first.multiplier
+
+
+def test_a_case_without_floors_is_judged_by_some_that_are_measured(copy):
+    broken = copy(bundled() / "xlm_roberta" / "one_token")
+    (broken / "floors.safetensors").unlink()
+    report = verify_narrow(broken, "float32")
+    assert report.held
+    assert report.worst.units > 0
+
+
+def test_floors_of_another_golden_are_refused(copy):
+    broken = copy(bundled() / "xlm_roberta" / "model")
+    other = bundled() / "xlm_roberta" / "padding_left" / "floors.safetensors"
+    shutil.copy(other, broken / "floors.safetensors")
+    report = refimpl.verify(broken.parent, dtype="float32")
+    assert report.exit_code == 2
+    assert "was measured on another golden" in report.cases[0].error
 
 
 # --- what cannot be run ---------------------------------------------------------------------------
