@@ -86,7 +86,6 @@ def test_every_tap_and_output_is_that_of_kept_weights_bit_for_bit(folder, dtype)
     assert_same_run(folder, read_golden(folder).inputs(), dtype=dtype)
 
 
-@pytest.mark.parametrize("backend", ["numpy", "strict", "strict:device1"])
 def test_goldens_hold_where_tables_come_in_many_blocks(monkeypatch, backend):
     assert_goldens_hold_in_parts(monkeypatch, backend)
 
@@ -255,7 +254,7 @@ def matrices(draw):
     )
 
 
-@pytest.mark.parametrize("backend", ["numpy", "strict:device1"])
+@pytest.mark.backends("numpy", "strict:device1")
 @given(drawn=matrices())
 def test_operations_take_a_table_as_they_take_the_matrix(table_of, write, backend, drawn):
     matrix, ids, x, rows = drawn

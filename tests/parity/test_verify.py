@@ -44,10 +44,11 @@ def test_all_bundled_goldens_hold(dtype, kernels):
     assert len(report.cases) == len(FOLDERS)
 
 
-@pytest.mark.parametrize("backend", ["strict", "strict:device1"])
+@pytest.mark.backends("strict", "strict:device1")
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-def test_all_bundled_goldens_hold_on_the_strict_namespace(backend, dtype):
-    report = refimpl.verify(backend=backend, dtype=dtype)
+@pytest.mark.parametrize("kernels", ["plain", "fused"])
+def test_all_bundled_goldens_hold_on_every_backend(backend, dtype, kernels):
+    report = refimpl.verify(backend=backend, dtype=dtype, kernels=kernels)
     assert report.exit_code == 0, [case for case in report.cases if not case.held]
 
 
