@@ -41,6 +41,16 @@ def _say(error: str) -> None:
     print(f"refimpl: {line}", file=sys.stderr)
 
 
+@contextmanager
+def stopping_is_one_line(kept: str = "") -> Iterator[None]:
+    """Turn Ctrl-C into one line, which says what is ``kept``, and exit code 130."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print(f"refimpl: stopped{kept}", file=sys.stderr)
+        raise typer.Exit(130) from None
+
+
 def progress(items: Iterable[Item], total: int, what: str) -> Iterator[Item]:
     """Show a progress bar on a terminal; nothing on a pipe."""
     if not sys.stderr.isatty():

@@ -48,6 +48,10 @@ Once = Annotated[
 Map = Annotated[
     Path | None, typer.Option("--map", help="Program: TOML or JSON, our names and theirs.")
 ]
+Packing = Annotated[
+    bool,
+    typer.Option("--packing/--no-packing", help="Goldens: compute no padding, where none looks."),
+]
 Dtype = Annotated[
     str | None,
     typer.Option(
@@ -74,6 +78,7 @@ def verify(
     backend: Backend = "numpy",
     dtype: Dtype = None,
     kernels: Kernels = "fused",
+    packing: Packing = True,
     as_json: Json = False,
 ) -> None:
     """Recompute the goldens of the original implementations and judge every value.
@@ -110,7 +115,7 @@ def verify(
             running = {"timeout": timeout, "once": once, "map_file": map_file, "arithmetic": dtype}
             code = verify_program(program, path, (family, limit), running, as_json)
         elif checkpoint is None:
-            code = _verify_goldens(path, backend, dtype, kernels, as_json)
+            code = _verify_goldens(path, (backend, dtype, kernels, packing), as_json)
         else:
             how = {"backend": backend, "dtype": dtype or "float32", "kernels": kernels}
             code = _verify_checkpoint(checkpoint, {**of_checkpoint, **how}, as_json)
@@ -134,15 +139,16 @@ def _expect_one(
 
 
 def _verify_goldens(
-    path: Path | None, backend: str, dtype: str | None, kernels: str, as_json: bool
+    path: Path | None, how: tuple[str, str | None, str, bool], as_json: bool
 ) -> int:
+    """Verify goldens: ``how`` is backend, dtype, kernels and packing."""
     from refimpl.parity.goldens import find_goldens
     from refimpl.parity.verify import DTYPES, Report, run_cases
 
     folders = find_goldens(path)
-    total = len(folders) * len(DTYPES if dtype is None else (dtype,))
+    total = len(folders) * len(DTYPES if how[1] is None else (how[1],))
     cases = []
-    for case in progress(run_cases(folders, backend, dtype, kernels), total, "verifying"):
+    for case in progress(run_cases(folders, *how), total, "verifying"):
         cases.append(case)
         if not as_json:
             _print_case(case)

@@ -16,7 +16,7 @@ import numpy
 
 from refimpl.backend import to_numpy
 from refimpl.errors import CheckpointError
-from refimpl.models.model import load
+from refimpl.models.model import Model, load
 from refimpl.parity.compare import (
     DIFF,
     MISSING,
@@ -43,6 +43,8 @@ from refimpl.taps import record
 from refimpl.tokenizers import load_tokenizer
 
 DTYPES = ("float64", "float32")
+# Outputs with a value for every place of a text (logits: of some classes, known by their shape).
+OF_PLACES = ("last_hidden_state", "hidden_states", "logits", "start_logits", "end_logits")
 
 Values = Mapping[str, numpy.ndarray]
 Judge = Callable[[str, numpy.ndarray, numpy.ndarray], Comparison]  # name, actual, truth
@@ -98,6 +100,7 @@ def verify(
     backend: str = "numpy",
     dtype: str | None = None,
     kernels: str = "fused",
+    packed: bool = True,
 ) -> Report:
     """Recompute the goldens at or under ``path`` (None: the bundled ones) and judge every value.
 
@@ -105,34 +108,68 @@ def verify(
     run in float64 by one norm, another by the floors that were measured for the case in its
     arithmetic. Where a case has none they are measured now.
 
+    Each case runs twice: with every tap recorded, and as it runs where nobody looks, which may take
+    other ways (attention without its weights; with ``packed``, no padding). Of the second run the
+    outputs are judged, at the tokens.
+
     Raises ``CheckpointError`` where there is no golden, ``ValueError`` and ``RuntimeError`` for a
     backend, dtype or kernels that do not exist here. A case that cannot be run is reported.
     """
-    return Report(tuple(run_cases(find_goldens(path), backend, dtype, kernels)))
+    return Report(tuple(run_cases(find_goldens(path), backend, dtype, kernels, packed)))
 
 
 def run_cases(
-    folders: list[Path], backend: str, dtype: str | None, kernels: str
+    folders: list[Path], backend: str, dtype: str | None, kernels: str, packed: bool = True
 ) -> Iterator[CaseReport]:
     """Yield a report of every case in every dtype, one after another."""
     for number in DTYPES if dtype is None else (dtype,):
         for folder in folders:
             try:
-                yield _run_case(read_golden(folder), backend, number, kernels)
+                yield _run_case(read_golden(folder), backend, number, kernels, packed)
             except CheckpointError as error:
                 yield CaseReport(case_name(folder), number, error=str(error))
 
 
-def _run_case(golden: Golden, backend: str, dtype: str, kernels: str) -> CaseReport:
-    model = load(golden.folder, dtype=dtype, backend=backend, kernels=kernels)
+def _run_case(golden: Golden, backend: str, dtype: str, kernels: str, packed: bool) -> CaseReport:
+    model = load(golden.folder, dtype=dtype, backend=backend, kernels=kernels, packed=packed)
     with record() as taps:
         outputs = model(**golden.inputs())
-    truth, judge = _right(golden, dtype)
+    truth, judge = right_values(golden, dtype)
     comparisons = list(_compare_text(golden))
     for kind, actual in (("tap", taps), ("output", flatten(outputs))):
         expected = {name: truth[name] for name in golden.description[f"{kind}s"]}
         comparisons += _compare_all(expected, actual, judge)
+    comparisons += compare_unwatched(golden, model, truth, judge)
     return CaseReport(golden.name, dtype, tuple(comparisons), tuple(golden.changed_files()))
+
+
+def compare_unwatched(
+    golden: Golden, model: Model, truth: Values, judge: Judge
+) -> Iterator[Comparison]:
+    """Run a case as it runs where nobody looks at its taps, and judge the outputs.
+
+    What a packed run has at padding is of no text, and is not compared.
+    """
+    inputs = golden.inputs()
+    found = {name: to_numpy(x) for name, x in flatten(model(**inputs)).items()}
+    expected = {name: truth[name] for name in golden.description["outputs"]}
+    tokens = model.tokens(**inputs)
+    if tokens is not None:
+        found = {n: _at_tokens(n, x, expected.get(n), tokens) for n, x in found.items()}
+    for comparison in _compare_all(expected, found, judge):
+        yield comparison._replace(name=f"{comparison.name}, without taps")
+
+
+def _at_tokens(
+    name: str, x: numpy.ndarray, truth: numpy.ndarray | None, tokens: numpy.ndarray
+) -> numpy.ndarray:
+    """Put the truth where an output with a value for every place has padding."""
+    of_places = name.partition(".")[0] in OF_PLACES and x.shape[:2] == tokens.shape
+    if truth is None or not of_places or x.shape != truth.shape:
+        return x
+    x = x.copy()
+    x[~tokens] = truth[~tokens]
+    return x
 
 
 def _compare_text(golden: Golden) -> Iterator[Comparison]:
@@ -161,7 +198,7 @@ def _compare_all(expected: Values, actual: Mapping[str, Any], judge: Judge) -> I
 # --- what is right, and how it is judged ----------------------------------------------------------
 
 
-def _right(golden: Golden, dtype: str) -> tuple[Values, Judge]:
+def right_values(golden: Golden, dtype: str) -> tuple[Values, Judge]:
     """Return the right value of each tap and output, and the judge of a run of ``dtype``."""
     truth: Values = {**golden.part("tap"), **golden.part("output")}
     if dtype == "float64":

@@ -53,7 +53,7 @@ FLOORS = [
     {"checkpoints"},
     {"models"},
     {"tokenizers"},
-    {"fill_mask", "inspection"},
+    {"bench", "fill_mask", "inspection", "validate"},
     {"parity"},
     {"adapters", "testing"},
     {"cli", "__main__"},
@@ -112,17 +112,22 @@ def test_only_the_table_of_models_imports_an_architecture():
 NUMPY_ALLOWED = {
     "backend.py": "the only file that knows the namespaces",
     "checkpoints/": "files are read on the host",
+    "ops/fused/": "twins that are written for one backend",
     "models/inputs.py": "what a call holds is checked on the host, before it goes to the device",
     "models/model.py": "hands those checked arrays on",
     "models/architecture.py": "the type of those checked arrays",
     "models/roberta.py": "the same, in an annotation of check_inputs",
-    "models/xlm.py": "the same, in an annotation of check_inputs",
+    "models/packing.py": "where a batch's tokens stand is found on the host",
+    "models/xlm.py": "the type of a mask on the host, in an annotation",
+    "models/xlm_inputs.py": "the type of checked arrays, in an annotation of check_inputs",
     "models/xmod.py": "the type of the languages, in annotations",
     "models/xmod_languages.py": "whose adapter a text goes through is decided on the host",
     "models/generation.py": "the search for the next token runs on the host",
     "models/next_token.py": "stands between the search and the device",
     "fill_mask.py": "candidates are sorted on the host",
     "inspection.py": "files are looked through on the host",
+    "bench/": "random weights and ids are made on the host, for PyTorch too",
+    "validate/": "answers are chosen and counted on the host",
     "parity/": "results are compared on the host, in float64",
     "adapters/": "what others computed is brought to the host",
 }
@@ -138,7 +143,7 @@ def importers(package):
 
 
 def test_numpy_and_cupy_are_imported_where_arrays_are_on_the_host():
-    assert set(importers("cupy")) <= {"backend.py"}
+    assert set(importers("cupy")) <= {"backend.py", "ops/fused/cupy.py"}
     assert [f for f in importers("numpy") if not f.startswith(tuple(NUMPY_ALLOWED))] == []
 
 

@@ -46,10 +46,11 @@ def test_all_bundled_goldens_hold(dtype, kernels):
     assert len(report.cases) == len(FOLDERS)
 
 
-@pytest.mark.parametrize("backend", ["strict", "strict:device1"])
+@pytest.mark.backends("strict", "strict:device1")
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-def test_all_bundled_goldens_hold_on_the_strict_namespace(backend, dtype):
-    report = refimpl.verify(backend=backend, dtype=dtype)
+@pytest.mark.parametrize("kernels", ["plain", "fused"])
+def test_all_bundled_goldens_hold_on_every_backend(backend, dtype, kernels):
+    report = refimpl.verify(backend=backend, dtype=dtype, kernels=kernels)
     assert report.exit_code == 0, [case for case in report.cases if not case.held]
 
 
@@ -182,11 +183,12 @@ def test_every_float_is_judged_by_its_own_floor(dtype):
     floors, report = read_floors(golden, dtype), verify_narrow(folder, dtype)
     truth = {**golden.part("tap"), **golden.part("output")}
     for found in report.comparisons:
-        if truth[found.name].dtype.kind == "f":
+        name = found.name.removesuffix(", without taps")
+        if truth[name].dtype.kind == "f":
             assert found.multiplier == floors.multiplier
             assert 0.0 <= found.units <= floors.multiplier
-            worst = floors.free[found.name].worst
-            largest = numpy.abs(truth[found.name]).max()
+            worst = floors.free[name].worst
+            largest = numpy.abs(truth[name]).max()
             if dtype == "float32":  # in float16 the weights are others, and so is the truth
                 assert found.tolerance == floors.multiplier * worst / largest
         else:
@@ -251,3 +253,36 @@ def test_a_case_whose_golden_was_changed_cannot_be_run(copy):
     report = refimpl.verify(broken.parent)
     assert report.exit_code == 2
     assert "is not the file that golden.json describes" in report.cases[0].error
+
+
+def test_a_mistake_that_shows_only_without_taps(monkeypatch):
+    """The second run goes other ways: attention in parts, no padding."""
+    from refimpl.ops import fused
+
+    made = fused.twins
+
+    def broken(backend, attention_wanted):
+        twins = dict(made(backend, attention_wanted))
+        if not attention_wanted:
+            right = twins["scaled_dot_product_attention"]
+            twins["scaled_dot_product_attention"] = lambda *x, scale, **o: right(
+                *x, scale=1.1 * scale, **o
+            )
+        return twins
+
+    monkeypatch.setattr(fused, "twins", broken)
+    (report,) = run_cases([bundled() / "xlm_roberta" / "padding_left"], "numpy", "float64", "fused")
+    assert report.first.name == "last_hidden_state, without taps"
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_padding_is_computed_where_it_is_asked_for(packed, monkeypatch):
+    from refimpl.models import packing
+
+    seen = []
+    made = packing.packing_of
+    monkeypatch.setattr(packing, "packing_of", lambda *given: seen.append(given) or made(*given))
+    folder = bundled() / "xlm_roberta" / "padding_right"
+    (report,) = run_cases([folder], "numpy", "float64", "fused", packed)
+    assert report.held
+    assert bool(seen) == packed

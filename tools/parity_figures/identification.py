@@ -40,8 +40,7 @@ from refimpl.parity.dumps import Dump
 from refimpl.parity.faults import CATALOGUE, FAMILIES, Fault, applies, effect, run_faulty, shows
 from refimpl.parity.faults.inject import CHANGED
 from refimpl.parity.floors import ARITHMETICS, MULTIPLIER
-from refimpl.parity.goldens import find_goldens, read_golden
-from refimpl.parity.verify import flatten
+from refimpl.parity.goldens import find_goldens, flatten, read_golden
 from tools.parity_figures.cases import run_all
 from tools.parity_figures.foreign_mistakes import KINDS, draw_mistake
 
