@@ -210,7 +210,8 @@ def load(
     and then it is kept. With ``stream`` none is kept: a call reads the weights again, one layer
     after another, of the word embeddings the rows in use, and a decoder's matrix in blocks. So
     little more than one layer is in memory, whatever the size of the model, and the outputs are
-    the same to rounding, with plain kernels to the last bit. See :mod:`refimpl.checkpoints.streaming`.
+    the same to rounding, with plain kernels to the last bit. See
+    :mod:`refimpl.checkpoints.streaming`.
 
     With ``packed`` a batch of texts of different lengths is computed without its padding. Outputs
     at tokens are those of an unpacked run; at padding hidden states are zero and a head's outputs
