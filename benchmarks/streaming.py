@@ -32,25 +32,27 @@ from pathlib import Path
 import refimpl
 import refimpl.models.model
 
-folder, architecture, tokens = sys.argv[1:]
+folder, architecture, tokens, passes = sys.argv[1:]
 marks = [time.perf_counter()]
 model = refimpl.load(folder, architecture=architecture, stream=True)
 marks.append(time.perf_counter())
-for _ in range(2):
+for _ in range(int(passes)):
     out = model(input_ids=[list(range(int(tokens)))])
     marks.append(time.perf_counter())
 # Not ru_maxrss: a child inherits its parent's.
 peak = int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) * 1024
-load, first, second = (b - a for a, b in zip(marks, marks[1:]))
+load, *seconds = (b - a for a, b in zip(marks, marks[1:]))
 x = out.last_hidden_state if hasattr(out, "last_hidden_state") else out.logits
-print(json.dumps({"load": load, "first": first, "second": second, "peak": peak,
+print(json.dumps({"load": load, "passes": seconds, "peak": peak,
                   "shape": x.shape, "largest": float(abs(x).max())}))
 """
 
 
-def measure(folder: Path, architecture: str, tokens: int = TOKENS) -> dict[str, Any]:
+def measure(
+    folder: Path, architecture: str, tokens: int = TOKENS, passes: int = 2
+) -> dict[str, Any]:
     """Run a checkpoint in a process of its own; return seconds, bytes, and what came out."""
-    command = [sys.executable, "-c", RUN, str(folder), architecture, str(tokens)]
+    command = [sys.executable, "-c", RUN, str(folder), architecture, str(tokens), str(passes)]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=ROOT)
     measured: dict[str, Any] = json.loads(done.stdout)
     return measured
@@ -68,9 +70,10 @@ def main(sizes: list[str], dtypes: list[str]) -> None:
                 )
                 for architecture in CLASSES:
                     m = measure(Path(folder), architecture)
+                    first, second = m["passes"]
                     print(f"{size:5} {dtype:5} {count * ITEM_SIZES[dtype] / 1e9:5.1f}  "
-                          f"{architecture:24} {m['load']:7.3f} {m['first']:7.1f} "
-                          f"{m['second']:7.1f} {m['peak'] / 1e9:8.2f}", flush=True)  # fmt: skip
+                          f"{architecture:24} {m['load']:7.3f} {first:7.1f} "
+                          f"{second:7.1f} {m['peak'] / 1e9:8.2f}", flush=True)  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -8,8 +8,10 @@ on NumPy alone.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -40,6 +42,8 @@ class Backend:
         """Return the namespace's dtype called ``name`` (one of ``DTYPES``), or say who lacks it."""
         if name not in DTYPES:
             raise ValueError(f"dtype: expected one of {', '.join(DTYPES)}, got {name!r}")
+        if name == "bfloat16" and self.name.startswith("cupy"):
+            return _bfloat16()
         if not hasattr(self.xp, name):
             raise ValueError(f"dtype: the {self.name} backend has no {name}")
         return getattr(self.xp, name)
@@ -60,6 +64,11 @@ class Backend:
         if self.name.startswith("cupy"):
             return GpuRoom(self.xp, self.device, shape, dtype)
         return HostRoom(self, shape, dtype)
+
+    def active(self) -> AbstractContextManager[Any]:
+        """Return a block inside which new arrays are made, and kernels run, on this device."""
+        cupy = self.name.startswith("cupy")
+        return self.device if cupy else contextlib.nullcontext()
 
     @property
     def array_type(self) -> Any:
@@ -102,6 +111,15 @@ def _cupy_backend(name: str, device: str) -> Backend:
     if int(device) >= count:
         raise ValueError(f"backend: {name!r} names no device; this machine has {count}")
     return Backend(name, cupy, cupy.cuda.Device(int(device)))
+
+
+def _bfloat16() -> Any:
+    """CuPy's bfloat16 is that of ml_dtypes, which gives NumPy the dtype."""
+    try:
+        import ml_dtypes
+    except ImportError:
+        raise MissingExtra("ml_dtypes", "gpu") from None
+    return numpy.dtype(ml_dtypes.bfloat16)
 
 
 def _strict_backend(name: str, device: str) -> Backend:
@@ -254,11 +272,14 @@ def descending_order(x: Array) -> Array:
 
 
 def to_numpy(x: Any) -> numpy.ndarray:
-    """Bring an array of any backend (or a list) home as a NumPy array."""
+    """Bring an array of any backend (or a list) home as a NumPy array.
+
+    bfloat16, which NumPy has not, comes home as float32, which holds it exactly.
+    """
     module = type(x).__module__.partition(".")[0]
     if module == "cupy":
         home: numpy.ndarray = sys.modules["cupy"].asnumpy(x)
-        return home
+        return home.astype(numpy.float32) if home.dtype.name == "bfloat16" else home
     if module == "array_api_strict":
         return numpy.asarray(x.to_device(sys.modules["array_api_strict"].Device("CPU_DEVICE")))
     return numpy.asarray(x)

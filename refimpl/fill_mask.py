@@ -56,10 +56,10 @@ def fill_mask(model: Model, tokenizer: Tokenizer, text: str, top_k: int = 5) -> 
     places = [i for i, token in enumerate(ids) if token == tokenizer.mask_token_id]
     if not places:
         raise ValueError(f"text: expected at least one {tokenizer.mask_token}, got {text!r}")
-    logits = model(input_ids=[ids]).logits[0, ...]
+    logits = model(input_ids=[ids], logits_at=[[0, place] for place in places]).logits
     fillings = []
     for mask, place in enumerate(places):
-        probabilities = to_numpy(ops.softmax(logits[place, :]))
+        probabilities = to_numpy(ops.softmax(logits[mask, :]))
         # Equal probabilities: the lower id first, whatever order the sort finds them in.
         for i in numpy.argsort(-probabilities, stable=True)[:top_k].tolist():
             filled = tokenizer.decode([*ids[1:place], i, *ids[place + 1 : -1]])  # no <s>, no </s>

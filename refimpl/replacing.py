@@ -57,6 +57,11 @@ def running(name: str) -> Callable[..., Any]:
     return _replacements.get().get(name, plain(name))
 
 
+def replaced() -> bool:
+    """Tell whether any operation is replaced at this moment."""
+    return bool(_replacements.get())
+
+
 @contextmanager
 def replace(**functions: Callable[..., Any]) -> Iterator[None]:
     """Let other functions run under the names of operations inside the block, also those of

@@ -38,6 +38,11 @@ def tap(name: str, x: Array) -> Array:
     return x if editor is None else editor(name, x)
 
 
+def watched() -> bool:
+    """Tell whether somebody records or edits taps at this moment."""
+    return _recorder.get() is not None or _editor.get() is not None
+
+
 @contextmanager
 def record() -> Iterator[dict[str, Array]]:
     """Record the taps of the forward pass run inside: ``with record() as taps: model(...)``.

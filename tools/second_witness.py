@@ -31,9 +31,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from golden.make import record
 from golden.make.xlm import pred_layer_of_places
 from refimpl.errors import CheckpointError
-from refimpl.parity.compare import Comparison, compare_exact, compare_floats
+from refimpl.parity.compare import NORM, Comparison, compare_exact, compare_floats
 from refimpl.parity.goldens import Golden, case_name, find_goldens, read_golden
-from refimpl.parity.tolerances import tolerance
 
 AGREES, DIFFERS, SKIPPED, FAILED = "agrees", "differs", "skipped", "failed"
 
@@ -138,8 +137,7 @@ def compare(expected: dict[str, Any], actual: dict[str, Any]) -> Iterator[Compar
         if name not in actual:
             yield Comparison(name, "MISSING", note="expected, and not computed")
         elif truth.dtype.kind == "f":
-            limit = tolerance("float64", name)
-            yield compare_floats(name, actual[name].numpy(), truth, limit, "float64")
+            yield compare_floats(name, actual[name].numpy(), truth, NORM, "float64")
         else:
             yield compare_exact(name, actual[name].numpy(), truth)
 

@@ -88,18 +88,30 @@ def find_folder(path: str | os.PathLike[str]) -> Path:
     return fetch(hub_id)
 
 
+def size_of(path: Path) -> int:
+    """Return how many bytes a file has; ``CheckpointError`` for what is no file of bytes.
+
+    A pipe, or a device, might never end.
+    """
+    try:
+        if not path.is_file():
+            said = "expected a file of bytes" if path.exists() else "no such file"
+            raise CheckpointError(f"{path}: {said}")
+        return path.stat().st_size
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        raise CheckpointError(f"{path}: cannot be read: {error}") from None
+
+
 def read_json(path: Path, largest: int = LARGEST_JSON) -> dict[str, Any]:
     """Return the object in a JSON file; ``CheckpointError`` if there is none.
 
     A file of more than ``largest`` bytes is not read: as objects it takes up to forty times that.
     """
     try:
-        size = path.stat().st_size
+        size = size_of(path)
         if size > largest:
             raise CheckpointError(f"{path}: expected up to {largest} bytes of JSON, found {size}")
         value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise CheckpointError(f"{path}: no such file") from None
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: expected a JSON file: {error}") from None
     if not isinstance(value, dict):
@@ -116,15 +128,28 @@ def open_tensors(folder: Path) -> Tensors:
     Raises ``CheckpointError`` for a missing or broken file, an index that names a tensor which its
     shard does not hold, and a shard outside the folder.
     """
-    layouts = ((SINGLE, INDEX, SafetensorsFile), (TORCH_SINGLE, TORCH_INDEX, TorchFile))
-    for single, index, open_file in layouts:
-        if (folder / single).exists():
-            file = open_file(folder / single)
-            return Tensors(dict.fromkeys(file, file))
-        if (folder / index).exists():
-            return _open_shards(folder / index, open_file)
-    expected = ", ".join(name for single, index, _ in layouts for name in (single, index))
-    raise CheckpointError(f"{folder}: expected one of {expected}, found none")
+    path, open_file = find_weights(folder)
+    if path.name in (INDEX, TORCH_INDEX):
+        return _open_shards(path, open_file)
+    file = open_file(path)
+    return Tensors(dict.fromkeys(file, file))
+
+
+def find_weights(folder: Path) -> tuple[Path, Callable[[Path], TensorFile]]:
+    """Return the file with the weights, or the index of its shards; and what opens such files.
+
+    Raises ``CheckpointError`` where there is none.
+    """
+    kinds: dict[str, Callable[[Path], TensorFile]] = {
+        SINGLE: SafetensorsFile,
+        INDEX: SafetensorsFile,
+        TORCH_SINGLE: TorchFile,
+        TORCH_INDEX: TorchFile,
+    }
+    for name, open_file in kinds.items():
+        if (folder / name).exists():
+            return folder / name, open_file
+    raise CheckpointError(f"{folder}: expected one of {', '.join(kinds)}, found none")
 
 
 def _open_shards(index: Path, open_file: Callable[[Path], TensorFile]) -> Tensors:

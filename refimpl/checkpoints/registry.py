@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 import numpy
 
+from refimpl.checkpoints.folder import size_of
 from refimpl.checkpoints.safetensors_file import SafetensorsFile
 from refimpl.errors import CheckpointError
 
@@ -98,6 +99,7 @@ def read_registry(path: Path = BUNDLED) -> Registry:
     Raises ``CheckpointError`` for a file that is no registry, naming the entry that is wrong.
     """
     try:
+        size_of(path)
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: expected a registry in JSON: {error}") from None

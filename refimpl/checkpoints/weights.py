@@ -25,6 +25,11 @@ class Weights(Mapping[str, Any]):
         self._tree = nest(arrays) if tree is None else tree
         self.path = path
 
+    @property
+    def arrays(self) -> Mapping[str, Array]:
+        """The tensors of the whole checkpoint, under their full names."""
+        return self._arrays
+
     def at(self, name: str) -> str:
         """Return the full path of ``name`` below this module."""
         return f"{self.path}.{name}" if self.path else name
@@ -67,23 +72,28 @@ class DeviceTensors(Mapping[str, Array]):
     def __init__(
         self, tensors: Tensors, file_names: Mapping[str, str], backend: Backend, dtype: Any
     ) -> None:
-        self._tensors = tensors
-        self._file_names = file_names
-        self._backend = backend
-        self._dtype = dtype
+        self.tensors = tensors
+        self.file_names = file_names
+        self.backend = backend
+        self.dtype = dtype
         self._arrays: dict[str, Array] = {}
 
+    def in_dtype(self, dtype: str) -> DeviceTensors:
+        """Return the same tensors in another dtype, each converted from its file."""
+        number = self.backend.dtype(dtype)
+        return DeviceTensors(self.tensors, self.file_names, self.backend, number)
+
     def __getitem__(self, name: str) -> Array:
-        file_name = self._file_names[name]
+        file_name = self.file_names[name]
         if file_name not in self._arrays:  # by the file's name: tied tensors are one array
-            self._arrays[file_name] = self._backend.asarray(self._tensors[file_name], self._dtype)
+            self._arrays[file_name] = self.backend.asarray(self.tensors[file_name], self.dtype)
         return self._arrays[file_name]
 
     def __contains__(self, name: object) -> bool:
-        return name in self._file_names
+        return name in self.file_names
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._file_names)
+        return iter(self.file_names)
 
     def __len__(self) -> int:
-        return len(self._file_names)
+        return len(self.file_names)

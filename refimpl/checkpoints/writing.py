@@ -123,9 +123,9 @@ def new_folder(dest: Path, size: int = 0) -> Iterator[Path]:
     ``size``: how many bytes there must be room for. Raises ``CheckpointError``, naming ``dest``.
     """
     path = dest.resolve()
-    check_free(dest, path, size)
     partial = path.parent / f".{path.name}.{secrets.token_hex(4)}.partial"
     try:
+        check_free(dest, path, size)
         partial.mkdir()
         yield partial
         sync(partial)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import typer
 
+from refimpl.cli.bench import bench
 from refimpl.cli.compare import compare
 from refimpl.cli.convert import convert
 from refimpl.cli.diagnose import diagnose
@@ -17,6 +18,7 @@ from refimpl.cli.inspect import inspect
 from refimpl.cli.program import WithProgram
 from refimpl.cli.tokenize import tokenize
 from refimpl.cli.trace import export, trace
+from refimpl.cli.validate import validate
 from refimpl.cli.verify import verify
 
 app = typer.Typer(
@@ -35,6 +37,8 @@ app.command("fill-mask")(fill_mask)
 app.command("tokenize")(tokenize)
 app.command("inspect")(inspect)
 app.command("convert")(convert)
+app.command("validate")(validate)
+app.command("bench")(bench)
 
 
 def main() -> None:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from refimpl.cli.options import Json, errors_are_one_line, progress
-from refimpl.errors import CheckpointError
 
 if TYPE_CHECKING:
     from refimpl.parity.comparison import ComparisonReport, Verdict
@@ -87,12 +86,14 @@ def compare(
     }
     with errors_are_one_line():
         from refimpl.parity import comparison
+        from refimpl.parity.dumps.own import new_file
 
         found = comparison.compare(
             reference, candidate, **options, ignore_padding=ignore_padding, track=_track
         )
         if junit is not None:
-            _write(junit, comparison.as_junit(found))
+            with new_file(junit) as partial:
+                partial.write_text(comparison.as_junit(found), encoding="utf-8")
         if report is not None:
             from refimpl.parity.comparison.report import write_report
 
@@ -107,13 +108,6 @@ def compare(
 def _track(runs: Iterable[int]) -> Iterator[int]:
     numbers = list(runs)
     return progress(numbers, len(numbers), "measuring floors")
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be written: {error.strerror}") from None
 
 
 # --- what is printed ------------------------------------------------------------------------------

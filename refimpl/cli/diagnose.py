@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from refimpl.cli.compare import Candidate, MapFile, Names
 from refimpl.cli.options import Json, errors_are_one_line, progress
 
 if TYPE_CHECKING:
@@ -18,32 +18,28 @@ if TYPE_CHECKING:
 _SHOWN = 5  # explanations that this input does not tell apart
 
 
+Reference = Annotated[str, typer.Argument(help="A checkpoint folder, a hub id, or a golden case.")]
+Arithmetic = Annotated[
+    str | None,
+    typer.Option(
+        "--arithmetic",
+        "--dtype",
+        help="float64, float32, tf32, float16, bfloat16, float16-weights or bfloat16-weights; "
+        "else found out.",
+    ),
+]
+OutputsOnly = Annotated[
+    bool, typer.Option("--outputs-only", help="Do not look at intermediate values.")
+]
+
+
 def diagnose(
-    checkpoint: Annotated[
-        str, typer.Argument(help="A checkpoint folder, a hub id, or a golden case.")
-    ],
-    candidate: Annotated[Path, typer.Argument(help="What the other implementation computed.")],
-    arithmetic: Annotated[
-        str | None,
-        typer.Option(
-            "--arithmetic",
-            "--dtype",
-            help="float64, float32, tf32, float16, bfloat16, float16-weights or "
-            "bfloat16-weights; else found out.",
-        ),
-    ] = None,
-    names: Annotated[
-        str | None,
-        typer.Option(
-            help="Whose names: transformers, onnx, fairseq, xlm or transformer_lens; else found."
-        ),
-    ] = None,
-    map_file: Annotated[
-        Path | None, typer.Option("--map", help="TOML or JSON: their names and ours.")
-    ] = None,
-    outputs_only: Annotated[
-        bool, typer.Option("--outputs-only", help="Do not look at intermediate values.")
-    ] = False,
+    checkpoint: Reference,
+    candidate: Candidate,
+    arithmetic: Arithmetic = None,
+    names: Names = None,
+    map_file: MapFile = None,
+    outputs_only: OutputsOnly = False,
     as_json: Json = False,
 ) -> None:
     """Say which known mistake, or which two, make the reference equal to a candidate.

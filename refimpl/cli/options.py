@@ -24,8 +24,31 @@ def errors_are_one_line() -> Iterator[None]:
     try:
         yield
     except (CheckpointError, MissingExtra, ValueError, TypeError, RuntimeError) as error:
-        print(f"refimpl: {error}", file=sys.stderr)
+        _say(str(error))
         raise typer.Exit(2) from None
+    except OverflowError as error:  # a number of runs, or of cases, that no memory has room for
+        _say(f"expected a smaller number: {error}")
+        raise typer.Exit(2) from None
+    except OSError as error:
+        where = "" if error.filename is None else f"{error.filename}: "
+        _say(f"{where}cannot be read or written: {error.strerror or error}")
+        raise typer.Exit(2) from None
+
+
+def _say(error: str) -> None:
+    """Print an error; names of files may hold a line feed, or what a terminal obeys."""
+    line = "".join(x if x.isprintable() else ascii(x)[1:-1] for x in error)
+    print(f"refimpl: {line}", file=sys.stderr)
+
+
+@contextmanager
+def stopping_is_one_line(kept: str = "") -> Iterator[None]:
+    """Turn Ctrl-C into one line, which says what is ``kept``, and exit code 130."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print(f"refimpl: stopped{kept}", file=sys.stderr)
+        raise typer.Exit(130) from None
 
 
 def progress(items: Iterable[Item], total: int, what: str) -> Iterator[Item]:

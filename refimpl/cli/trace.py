@@ -140,12 +140,12 @@ def read_call(
 def _of_dump(path: Path) -> dict[str, Any]:
     """Return the inputs of a dump, and the flags of the call where they are known."""
     from refimpl.parity.dumps import read_dump
+    from refimpl.parity.goldens import join
 
     dump = read_dump(path)
     if not dump.inputs:
         raise ValueError(f"{path}: holds no inputs: they are called input.NAME, or input_ids")
-    flags = dump.about.get("flags", {})
-    return {**dump.inputs, **(flags if isinstance(flags, Mapping) else {})}
+    return {**join(dump.inputs), **dump.flags}
 
 
 def _of_texts(

@@ -16,6 +16,7 @@ from refimpl.cli.program import program_of
 from refimpl.cli.verify_others import verify_cards, verify_program
 
 if TYPE_CHECKING:
+    from refimpl.parity.compare import Comparison
     from refimpl.parity.published import Finding, PublishedReport
     from refimpl.parity.verify import CaseReport, Report
 
@@ -47,6 +48,10 @@ Once = Annotated[
 Map = Annotated[
     Path | None, typer.Option("--map", help="Program: TOML or JSON, our names and theirs.")
 ]
+Packing = Annotated[
+    bool,
+    typer.Option("--packing/--no-packing", help="Goldens: compute no padding, where none looks."),
+]
 Dtype = Annotated[
     str | None,
     typer.Option(
@@ -73,9 +78,13 @@ def verify(
     backend: Backend = "numpy",
     dtype: Dtype = None,
     kernels: Kernels = "fused",
+    packing: Packing = True,
     as_json: Json = False,
 ) -> None:
     """Recompute the goldens of the original implementations and judge every value.
+
+    In float64 by one norm, else by what honest runs of the case are off by there: its
+    floor, of which 4 are still rounding.
 
     With --checkpoint, recompute the numbers that were published for a real
     checkpoint (hidden states, scores, token ids, ...) and judge each within its
@@ -106,7 +115,7 @@ def verify(
             running = {"timeout": timeout, "once": once, "map_file": map_file, "arithmetic": dtype}
             code = verify_program(program, path, (family, limit), running, as_json)
         elif checkpoint is None:
-            code = _verify_goldens(path, backend, dtype, kernels, as_json)
+            code = _verify_goldens(path, (backend, dtype, kernels, packing), as_json)
         else:
             how = {"backend": backend, "dtype": dtype or "float32", "kernels": kernels}
             code = _verify_checkpoint(checkpoint, {**of_checkpoint, **how}, as_json)
@@ -130,15 +139,16 @@ def _expect_one(
 
 
 def _verify_goldens(
-    path: Path | None, backend: str, dtype: str | None, kernels: str, as_json: bool
+    path: Path | None, how: tuple[str, str | None, str, bool], as_json: bool
 ) -> int:
+    """Verify goldens: ``how`` is backend, dtype, kernels and packing."""
     from refimpl.parity.goldens import find_goldens
     from refimpl.parity.verify import DTYPES, Report, run_cases
 
     folders = find_goldens(path)
-    total = len(folders) * len(DTYPES if dtype is None else (dtype,))
+    total = len(folders) * len(DTYPES if how[1] is None else (how[1],))
     cases = []
-    for case in progress(run_cases(folders, backend, dtype, kernels), total, "verifying"):
+    for case in progress(run_cases(folders, *how), total, "verifying"):
         cases.append(case)
         if not as_json:
             _print_case(case)
@@ -161,13 +171,21 @@ def _verdict(case: CaseReport) -> str:
     shown = case.first or case.worst
     if shown is None:
         return "nothing to compare"
-    numbers = f"{shown.name}: {shown.error:.1e} (tolerance {shown.tolerance:.1e})"
+    numbers = f"{shown.name}: {shown.error:.1e} ({_allowed(shown)})"
     if case.held:
         return f"{len(case.comparisons)} values, worst {numbers}"
     wrong = sum(not c.ok for c in case.comparisons)
     first = f"{shown.name}: {shown.note}" if shown.note else numbers
     files = "".join(f"; {f} is not the golden's" for f in case.changed_files)
     return f"first {shown.status} at {first}; {wrong} of {len(case.comparisons)} part{files}"
+
+
+def _allowed(shown: Comparison) -> str:
+    from refimpl.parity.comparison.words import number
+
+    if shown.units is None:
+        return f"tolerance {shown.tolerance:.1e}"
+    return f"{number(shown.units)} floor units, {shown.multiplier:g} allowed"
 
 
 def _print_summary(report: Report) -> None:
@@ -189,12 +207,19 @@ def _as_dict(report: Report) -> dict[str, Any]:
             "held": case.held,
             "error": case.error,
             "changed_files": case.changed_files,
-            "first": case.first._asdict() if case.first else None,
-            "comparisons": [c._asdict() for c in case.comparisons],
+            "first": _plain(case.first) if case.first else None,
+            "comparisons": [_plain(c) for c in case.comparisons],
         }
         for case in report.cases
     ]
     return {"held": report.held, "exit_code": report.exit_code, "cases": cases}
+
+
+def _plain(comparison: Comparison) -> dict[str, Any]:
+    from refimpl.parity.comparison.machine import plain
+
+    found: dict[str, Any] = plain(comparison._asdict())
+    return found
 
 
 # --- published numbers ----------------------------------------------------------------------------

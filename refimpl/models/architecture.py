@@ -14,11 +14,17 @@ from typing import Any, NamedTuple
 
 import numpy
 
+from refimpl.backend import Array, namespace
 from refimpl.checkpoints.names import NameRules, Shape
+from refimpl.checkpoints.weights import Weights
+from refimpl.models import packing
 from refimpl.models.inputs import Input, Inputs
+from refimpl.models.packing import Packing
 
 Shapes = dict[str, Shape]  # name and shape of tensors
 Check = Callable[[Any, Mapping[str, numpy.ndarray], int], None]  # config, inputs, kept tokens
+# config, inputs and switches, whether the head looks at first places -> mask (B, S), or None
+Tokens = Callable[[Any, Mapping[str, Any], bool], numpy.ndarray | None]
 FLAGS = ("output_hidden_states", "output_attentions")
 
 
@@ -32,11 +38,14 @@ class Encoder(NamedTuple):
     sizes: Callable[[Any], Mapping[str, int]]  # config -> the letters of shapes that it fixes
     check: Check  # what no single input can tell
     forward: Callable[..., Any]  # (weights, config, **inputs) -> outputs
+    positions: Callable[..., Array]  # (config, ids or None, vectors) -> position ids
+    tokens: Tokens  # where the tokens of a call are, if it can be computed without its padding
     flags: tuple[str, ...] = ()  # switches of a call beside output_hidden_states and _attentions
     state: str = ""  # the argument that takes what an earlier call kept
     optional: Callable[[Any], tuple[str, ...]] = lambda config: ()  # modules a file need not hold
     buffers: tuple[str, ...] = ()  # no weights: constants that old files carry along
     pooler: Callable[[Any], Shapes] | None = None  # its tensors, where the family has one
+    pool: Callable[[Weights, Array], Array] | None = None  # what it computes
 
 
 class Head(NamedTuple):
@@ -46,6 +55,7 @@ class Head(NamedTuple):
     inputs: Callable[[Any], Inputs]
     forward: Callable[..., Any]  # (encode, weights, config, **inputs) -> outputs
     pooler: bool = False  # the class's encoder has a pooler
+    first: bool = False  # it looks at the first place of a text, as a pooler does
     per_choice: bool = False  # each text is a choice: inputs have an axis more
     refuses: tuple[str, ...] = ()  # arguments of the encoder that the class does not take
     old_names: Mapping[str, str] = {}
@@ -61,6 +71,7 @@ class Architecture(NamedTuple):
     inputs: Callable[[Any], Inputs]
     sizes: Callable[[Any], Mapping[str, int]]
     check: Check
+    tokens: Callable[[Any, Mapping[str, Any]], numpy.ndarray | None]
     forward: Callable[..., Any]
     flags: tuple[str, ...]
     state: str
@@ -73,6 +84,22 @@ def with_heads(family: str, encoder: Encoder, heads: Mapping[str, Head]) -> dict
     """
     classes = {f"{family}Model": _alone(encoder)}
     return classes | {family + name: _with_head(encoder, head) for name, head in heads.items()}
+
+
+def _encode(
+    encoder: Encoder, w: Weights, config: Any, *, packed: Packing | None = None, **inputs: Any
+) -> Any:
+    """Run an encoder, and the pooler where the weights have one.
+
+    With ``packed`` the padding is left out on the way.
+    """
+    if packed is None:
+        out = encoder.forward(w, config, **inputs)
+    else:
+        out = packing.run(encoder.forward, encoder.positions, w, config, packed, inputs)
+    if encoder.pool is not None and "pooler" in w:
+        out = out._replace(pooler_output=encoder.pool(w["pooler"], out.last_hidden_state))
+    return out
 
 
 def _alone(encoder: Encoder) -> Architecture:
@@ -89,7 +116,8 @@ def _alone(encoder: Encoder) -> Architecture:
         inputs=encoder.inputs,
         sizes=encoder.sizes,
         check=encoder.check,
-        forward=encoder.forward,
+        tokens=lambda config, inputs: encoder.tokens(config, inputs, encoder.pool is not None),
+        forward=partial(_encode, encoder),
         flags=(*FLAGS, *encoder.flags),
         state=encoder.state,
     )
@@ -99,7 +127,7 @@ def _with_head(encoder: Encoder, head: Head) -> Architecture:
     base = encoder.base
 
     def encode(w: Any, config: Any, **inputs: Any) -> Any:
-        return encoder.forward(w[base], config, **inputs)
+        return _encode(encoder, w[base], config, **inputs)
 
     def parameters(config: Any) -> Shapes:
         shapes = encoder.parameters(config)
@@ -112,6 +140,10 @@ def _with_head(encoder: Encoder, head: Head) -> Architecture:
         if head.per_choice:
             forms = {name: _per_choice(of_name) for name, of_name in forms.items()}
         return {**forms, **head.inputs(config)}
+
+    def tokens(config: Any, inputs: Mapping[str, Any]) -> numpy.ndarray | None:
+        texts = merge_inputs(inputs) if head.per_choice else inputs
+        return encoder.tokens(config, texts, head.first)
 
     def rules(config: Any) -> NameRules:
         return NameRules(
@@ -131,6 +163,7 @@ def _with_head(encoder: Encoder, head: Head) -> Architecture:
         inputs=inputs,
         sizes=encoder.sizes,
         check=encoder.check,
+        tokens=tokens,
         forward=partial(head.forward, encode),
         flags=(*FLAGS, *encoder.flags),
         state=encoder.state,
@@ -146,6 +179,26 @@ def _per_choice(forms: tuple[Input, ...]) -> tuple[Input, ...]:
         replace(form, shapes=tuple(re.sub(r"^B\b", "B C", s) for s in form.shapes if s != "B S T"))
         for form in forms
     )
+
+
+# Arguments that hold one value, or one row of values, for each text.
+PER_TEXT = ("input_ids", "inputs_embeds", "attention_mask", "token_type_ids", "position_ids",
+            "langs", "lengths", "lang_ids")  # fmt: skip
+
+
+def merge_inputs(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Let every choice be a text: (B, C, ...) becomes (B*C, ...) where there is a row for each.
+
+    One row of positions (1, S) serves all texts as it is.
+    """
+    return {
+        name: x if name not in PER_TEXT or (name == "position_ids" and x.ndim == 2) else _merge(x)
+        for name, x in inputs.items()
+    }
+
+
+def _merge(x: Array) -> Array:
+    return namespace(x).reshape(x, (x.shape[0] * x.shape[1], *x.shape[2:]))
 
 
 def linear_shapes(name: str, outputs: int, inputs: int) -> Shapes:

@@ -12,7 +12,13 @@ from typing import Any
 from refimpl import ops
 from refimpl.backend import Array, namespace
 from refimpl.checkpoints.weights import Weights
-from refimpl.models.architecture import Head, Shapes, layer_norm_shapes, linear_shapes
+from refimpl.models.architecture import (
+    Head,
+    Shapes,
+    layer_norm_shapes,
+    linear_shapes,
+    merge_inputs,
+)
 from refimpl.models.inputs import IGNORE_INDEX, Input, Inputs
 from refimpl.models.outputs import (
     CausalLMOutput,
@@ -42,7 +48,7 @@ def pooler(w: Weights, hidden: Array) -> Array:
 
 
 def lm_head(w: Weights, hidden: Array, *, eps: float) -> Array:
-    """(B, S, D) -> (B, S, V)
+    """(..., D) -> (..., V)
 
     linear, GELU, layer norm, then one score per vocabulary entry: the last matrix is the word
     embedding table again, with a bias of its own. The GELU is the erf form whatever
@@ -54,6 +60,16 @@ def lm_head(w: Weights, hidden: Array, *, eps: float) -> Array:
     x = tap(w.at("activation"), ops.gelu_erf(x))
     x = tap(w.at("layer_norm"), ops.layer_norm(x, **w["layer_norm"], eps=eps))
     return tap(w.at("decoder"), ops.linear(x, w["decoder.weight"], w["bias"]))
+
+
+def states_at(hidden: Array, places: Array) -> Array:
+    """(B, S, D), ids (P, 2) -> (P, D)
+
+    The hidden states at some places, each told by its text and its place in it.
+    """
+    xp = namespace(hidden, places)
+    flat = xp.reshape(hidden, (-1, hidden.shape[2]))
+    return xp.take(flat, places[:, 0] * hidden.shape[1] + places[:, 1], axis=0)
 
 
 def classification_head(w: Weights, hidden: Array) -> Array:
@@ -124,28 +140,55 @@ def _place_loss(logits: Array, places: Array) -> Array:
 # --- the published classes ------------------------------------------------------------------------
 
 
+def check_logits_at(labels: Array | None, logits_at: Array | None) -> None:
+    """Refuse a call that asks for a loss, which is over all places, and for scores of some."""
+    if labels is not None and logits_at is not None:
+        raise ValueError("logits_at: expected none beside labels, for the loss is over all places")
+
+
 def for_masked_lm(
-    encode: Encode, w: Weights, config: Any, *, labels: Array | None = None, **inputs: Any
+    encode: Encode,
+    w: Weights,
+    config: Any,
+    *,
+    labels: Array | None = None,
+    logits_at: Array | None = None,
+    **inputs: Any,
 ) -> MaskedLMOutput:
-    """ids (B, S) -> (B, S, V)"""
+    """ids (B, S) -> (B, S, V)
+
+    With ``logits_at`` (P, 2) the scores of these places only, (P, V).
+    """
+    check_logits_at(labels, logits_at)
     encoded = encode(w, config, **inputs)
-    logits = lm_head(w["lm_head"], encoded.last_hidden_state, eps=config.layer_norm_eps)
+    hidden = encoded.last_hidden_state
+    hidden = hidden if logits_at is None else states_at(hidden, logits_at)
+    logits = lm_head(w["lm_head"], hidden, eps=config.layer_norm_eps)
     loss = None if labels is None else label_loss(logits, labels)
     return MaskedLMOutput(loss, logits, encoded.hidden_states, encoded.attentions)
 
 
 def for_causal_lm(
-    encode: Encode, w: Weights, config: Any, *, labels: Array | None = None, **inputs: Any
+    encode: Encode,
+    w: Weights,
+    config: Any,
+    *,
+    labels: Array | None = None,
+    logits_at: Array | None = None,
+    **inputs: Any,
 ) -> CausalLMOutput:
     """ids (B, S) -> (B, S, V)
 
-    Scores of the next token at every place. The loss compares the scores at each place with the
-    label of the place after it.
+    Scores of the next token at every place, or (P, V) at the places ``logits_at`` (P, 2). The loss
+    compares the scores at each place with the label of the place after it.
     """
+    check_logits_at(labels, logits_at)
     if labels is not None:
         inputs["use_cache"] = False
     encoded = encode(w, config, **inputs)
-    logits = lm_head(w["lm_head"], encoded.last_hidden_state, eps=config.layer_norm_eps)
+    hidden = encoded.last_hidden_state
+    hidden = hidden if logits_at is None else states_at(hidden, logits_at)
+    logits = lm_head(w["lm_head"], hidden, eps=config.layer_norm_eps)
     loss = None if labels is None else label_loss(logits[:, :-1, :], labels[:, 1:])
     return CausalLMOutput(
         loss,
@@ -193,11 +236,6 @@ def for_token_classification(
     return TokenClassifierOutput(loss, logits, encoded.hidden_states, encoded.attentions)
 
 
-# Arguments that hold one value, or one row of values, for each text.
-PER_TEXT = ("input_ids", "inputs_embeds", "attention_mask", "token_type_ids", "position_ids",
-            "langs", "lengths", "lang_ids")  # fmt: skip
-
-
 def for_multiple_choice(
     encode: Encode, w: Weights, config: Any, *, labels: Array | None = None, **inputs: Any
 ) -> MultipleChoiceModelOutput:
@@ -212,21 +250,6 @@ def for_multiple_choice(
     logits = namespace(scores).reshape(scores, (batch, choices))
     loss = None if labels is None else label_loss(logits, labels)
     return MultipleChoiceModelOutput(loss, logits, encoded.hidden_states, encoded.attentions)
-
-
-def merge_inputs(inputs: dict[str, Any]) -> dict[str, Any]:
-    """Let every choice be a text: (B, C, ...) becomes (B*C, ...) where there is a row for each.
-
-    One row of positions (1, S) serves all texts as it is.
-    """
-    return {
-        name: x if name not in PER_TEXT or (name == "position_ids" and x.ndim == 2) else _merge(x)
-        for name, x in inputs.items()
-    }
-
-
-def _merge(x: Array) -> Array:
-    return namespace(x).reshape(x, (x.shape[0] * x.shape[1], *x.shape[2:]))
 
 
 def for_question_answering(
@@ -294,9 +317,12 @@ def token_labels(config: Any) -> Inputs:
     return {"labels": (Input("labels", ("B S",), below=config.labels),)}
 
 
-def word_labels(config: Any) -> Inputs:
-    """The labels of language modelling."""
-    return {"labels": (Input("labels", ("B S",), below=config.vocab_size),)}
+def words_inputs(config: Any) -> Inputs:
+    """The labels of language modelling, or the places whose scores are asked for."""
+    return {
+        "labels": (Input("labels", ("B S",), below=config.vocab_size),),
+        "logits_at": (Input("places", ("P 2",), below="B S"),),
+    }
 
 
 def choice_labels(config: Any) -> Inputs:
@@ -324,14 +350,14 @@ _OLD_LM_NAMES = {
 HEADS: dict[str, Head] = {
     "ForMaskedLM": Head(
         parameters=lm_head_shapes,
-        inputs=word_labels,
+        inputs=words_inputs,
         forward=for_masked_lm,
         old_names=_OLD_LM_NAMES,
         ties=_tied_words,
     ),
     "ForCausalLM": Head(
         parameters=lm_head_shapes,
-        inputs=word_labels,
+        inputs=words_inputs,
         forward=for_causal_lm,
         old_names=_OLD_LM_NAMES,
         ties=_tied_words,
@@ -340,6 +366,7 @@ HEADS: dict[str, Head] = {
         parameters=_classification_head_shapes,
         inputs=sequence_labels,
         forward=for_sequence_classification,
+        first=True,
     ),
     "ForTokenClassification": Head(
         parameters=lambda config: linear_shapes("classifier", config.labels, config.hidden_size),
@@ -352,6 +379,7 @@ HEADS: dict[str, Head] = {
         forward=for_multiple_choice,
         refuses=("encoder_hidden_states", "encoder_attention_mask"),
         pooler=True,
+        first=True,
         per_choice=True,
     ),
     "ForQuestionAnswering": Head(

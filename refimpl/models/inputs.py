@@ -24,12 +24,14 @@ class Input:
 
     ``shapes`` are the shapes allowed, in letters: "B S" is (B, S). The same letter means the same
     size in all inputs of a call. ``below`` bounds ids and labels, by a number or by the size of a
-    letter.
+    letter; "places" by one letter for each column. What stays ``on_host`` a model reads to decide
+    what to compute; on a device it would have to be waited for.
     """
 
-    kind: Literal["ids", "labels", "integers", "mask", "real"]
+    kind: Literal["ids", "labels", "integers", "places", "mask", "real"]
     shapes: tuple[str, ...]
     below: int | str | None = None
+    on_host: bool = False
 
 
 Inputs = Mapping[str, tuple[Input, ...]]  # argument -> its forms; the first whose kind fits holds
@@ -52,7 +54,9 @@ def check_inputs(
         array = _check_shape(name, array, form.shapes, sizes)
         if "S" in sizes:
             sizes["T"] = sizes["S"] + past
-        bound = sizes[form.below] if isinstance(form.below, str) else form.below
+        if form.kind == "places":
+            _check_places(name, array, [sizes[letter] for letter in str(form.below).split()])
+        bound = sizes.get(form.below) if isinstance(form.below, str) else form.below
         checked[name] = _check_values(name, array, form.kind, bound)
     return checked
 
@@ -86,7 +90,7 @@ def _check_shape(
     for batched in (array, array[None]):  # as it is; as a batch of one
         for shape in shapes:
             letters = shape.split()
-            found = {"1": 1, **sizes}
+            found = {"1": 1, "2": 2, **sizes}
             if len(letters) == batched.ndim and all(
                 found.setdefault(letter, size) == size
                 for letter, size in zip(letters, batched.shape, strict=True)
@@ -99,7 +103,7 @@ def _check_shape(
 
 def _spell(shape: str, sizes: Mapping[str, int]) -> str:
     """Return "(B=2, S)" for "B S" where B is known to be 2."""
-    letters = [f"{x}={sizes[x]}" if x in sizes and x != "1" else x for x in shape.split()]
+    letters = [f"{x}={sizes[x]}" if x in sizes and x.isalpha() else x for x in shape.split()]
     return f"({', '.join(letters)})"
 
 
@@ -115,6 +119,12 @@ def _check_values(name: str, array: numpy.ndarray, kind: str, bound: int | None)
         allowed = (array >= 0) & (array < bound) | (array == IGNORE_INDEX)
         _require_all(name, array, allowed, f"labels from 0 to {bound - 1}, or {IGNORE_INDEX}")
     return array.astype(numpy.int64)
+
+
+def _check_places(name: str, array: numpy.ndarray, bounds: list[int]) -> None:
+    inside = numpy.asarray(((array >= 0) & (array < bounds)).all(axis=-1))
+    last = " and ".join(f"0 to {bound - 1}" for bound in bounds)
+    _require_all(name, array, inside, f"places from {last}")
 
 
 def _require_all(name: str, array: numpy.ndarray, allowed: numpy.ndarray, expected: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,23 @@ from refimpl.checkpoints.names import match_names
 from refimpl.checkpoints.streaming import StreamedTensors
 from refimpl.checkpoints.weights import DeviceTensors, Weights
 from refimpl.errors import CheckpointError
-from refimpl.models import next_token, xlm, xlm_roberta, xlm_roberta_xl, xmod, xmod_languages
+from refimpl.models import (
+    next_token,
+    packing,
+    xlm,
+    xlm_roberta,
+    xlm_roberta_xl,
+    xmod,
+    xmod_languages,
+)
 from refimpl.models.architecture import Architecture
 from refimpl.models.config import parse_config
 from refimpl.models.inputs import check_inputs
 from refimpl.models.outputs import KeyValues
+from refimpl.ops import fused
+from refimpl.replacing import replace as replace_operations
+from refimpl.replacing import replaced
+from refimpl.taps import watched
 
 ARCHITECTURES: dict[str, Architecture] = {
     **xlm.ARCHITECTURES,
@@ -29,6 +41,9 @@ ARCHITECTURES: dict[str, Architecture] = {
 }
 
 KERNELS = ("plain", "fused")
+
+Inputs = dict[str, Any]  # arguments by name
+Flags = dict[str, bool]  # switches of a call
 
 
 @dataclass
@@ -41,6 +56,7 @@ class Model:
     backend: Backend
     dtype: str
     kernels: str
+    packed: bool = False  # pass over padding where a call allows it
 
     def __call__(self, **inputs: Any) -> Any:
         """Run the model: arguments and output fields are those of the class in transformers.
@@ -51,20 +67,25 @@ class Model:
         Raises ``TypeError`` for an argument that the class does not take and for numbers of a
         wrong kind, ``ValueError`` for shapes that do not fit and ids out of range.
         """
-        entry = ARCHITECTURES[self.architecture]
-        given = {name: value for name, value in inputs.items() if value is not None}
-        forms = entry.inputs(self.config)
-        known = [*forms, *entry.flags, *([entry.state] if entry.state else [])]
-        _check_names(self.architecture, given, known)
-        flags = {name: self._flag(name, given.pop(name, None)) for name in entry.flags}
-        kept = {entry.state: given.pop(entry.state)} if entry.state in given else {}
-        sizes = entry.sizes(self.config)
-        past = _length_of(entry.state, kept[entry.state], sizes["L"]) if kept else 0
+        entry, checked, flags, kept = self._checked(inputs)
         kept = {name: self._keys_to_device(x) for name, x in kept.items()}
-        checked = check_inputs(given, forms, sizes, past)
-        entry.check(self.config, checked, past)
-        arrays = {name: self._to_device(x) for name, x in checked.items()}
-        return entry.forward(self.weights, self.config, **arrays, **kept, **flags)
+        tokens = None if kept else self._tokens(entry, {**checked, **flags})
+        packed = None if tokens is None else packing.packing_of(tokens, self.backend)
+        on_host = {name for name, forms in entry.inputs(self.config).items() if forms[0].on_host}
+        arrays = {n: x if n in on_host else self._to_device(x) for n, x in checked.items()}
+        if packed is not None:
+            arrays["packed"] = packed
+        twins = self._twins(flags["output_attentions"])
+        with self.backend.active(), replace_operations(**twins):
+            return entry.forward(self.weights, self.config, **arrays, **kept, **flags)
+
+    def tokens(self, **inputs: Any) -> numpy.ndarray | None:
+        """Return the places that a packed model computes of this call, mask (B, S), on the host.
+
+        None where it computes all of them, padding too. Raises what the call itself raises.
+        """
+        entry, checked, flags, kept = self._checked(inputs)
+        return None if kept else self._tokens(entry, {**checked, **flags})
 
     def generate(self, input_ids: Any, **options: Any) -> Any:
         """Continue each text of ``input_ids`` (B, S): ids (B*N, T), prompt included, on the host.
@@ -101,9 +122,43 @@ class Model:
         names = ARCHITECTURES[self.architecture].parameters(self.config)
         return [name for name in names if xmod_languages.is_frozen_for_fine_tuning(name)]
 
+    def _checked(self, inputs: Mapping[str, Any]) -> tuple[Architecture, Inputs, Flags, Inputs]:
+        """Check the arguments of a call: inputs, switches, and what an earlier call kept."""
+        entry = ARCHITECTURES[self.architecture]
+        given = {name: value for name, value in inputs.items() if value is not None}
+        forms = entry.inputs(self.config)
+        known = [*forms, *entry.flags, *([entry.state] if entry.state else [])]
+        _check_names(self.architecture, given, known)
+        flags = {name: self._flag(name, given.pop(name, None)) for name in entry.flags}
+        kept = {entry.state: given.pop(entry.state)} if entry.state in given else {}
+        sizes = entry.sizes(self.config)
+        past = _length_of(entry.state, kept[entry.state], sizes["L"]) if kept else 0
+        checked = check_inputs(given, forms, sizes, past)
+        entry.check(self.config, checked, past)
+        return entry, checked, flags, kept
+
     def _flag(self, name: str, value: Any) -> bool:
         """Return a switch of a call; the config's where the call says nothing."""
         return bool(getattr(self.config, name, False) if value is None else value)
+
+    def _twins(self, attention_wanted: bool) -> Mapping[str, Callable[..., Any]]:
+        """Return the faster twins of operations that a call runs with.
+
+        Where somebody replaced an operation there are none: an operation that a twin takes in with
+        others would not be called, and the replacement would do nothing.
+        """
+        if self.kernels == "plain" or replaced():
+            return {}
+        return fused.twins(self.backend, attention_wanted or watched())
+
+    def _tokens(self, entry: Architecture, asked: Mapping[str, Any]) -> numpy.ndarray | None:
+        """Return where a call's tokens are, if it is to be computed without its padding, or None.
+
+        Taps, attention weights and operations that somebody replaced are those of whole batches.
+        """
+        if not self.packed or asked["output_attentions"] or watched() or replaced():
+            return None
+        return entry.tokens(self.config, asked)
 
     def _to_device(self, x: numpy.ndarray) -> Array:
         real = x.dtype.kind == "f"
@@ -141,6 +196,7 @@ def load(
     backend: str = "numpy",
     kernels: str = "fused",
     stream: bool = False,
+    packed: bool = False,
 ) -> Model:
     """Load a checkpoint folder in Hugging Face layout (config.json and safetensors weights).
 
@@ -154,7 +210,14 @@ def load(
     and then it is kept. With ``stream`` none is kept: a call reads the weights again, one layer
     after another, of the word embeddings the rows in use, and a decoder's matrix in blocks. So
     little more than one layer is in memory, whatever the size of the model, and the outputs are
-    the same. See :mod:`refimpl.checkpoints.streaming`.
+    the same to rounding, with plain kernels to the last bit. See
+    :mod:`refimpl.checkpoints.streaming`.
+
+    With ``packed`` a batch of texts of different lengths is computed without its padding. Outputs
+    at tokens are those of an unpacked run; at padding hidden states are zero and a head's outputs
+    what it makes of zeros. Where the padding takes part in a result, the call runs unpacked:
+    decoders and caches, attention weights, taps, and the cases that ``tokens`` of
+    :mod:`refimpl.models.roberta` and :mod:`refimpl.models.xlm` tell.
 
     Raises ``CheckpointError`` for files that are missing, broken or not what the config says,
     ``ValueError`` for an unknown dtype, backend or kernels. With ``stream`` a call may raise
@@ -162,10 +225,13 @@ def load(
     """
     device = get_backend(backend)
     number = device.dtype(dtype)
-    if not isinstance(stream, bool):
-        raise TypeError(f"stream: expected True or False, got {stream!r}")
+    for switch, value in (("stream", stream), ("packed", packed)):
+        if not isinstance(value, bool):
+            raise TypeError(f"{switch}: expected True or False, got {value!r}")
     if kernels not in KERNELS:
         raise ValueError(f"kernels: expected one of {', '.join(KERNELS)}, got {kernels!r}")
+    if dtype == "bfloat16" and kernels == "plain":
+        raise ValueError("kernels: expected 'fused' for bfloat16, which no plain operation takes")
     folder = find_folder(path)
     values = read_json(folder / "config.json")
     name = architecture or _named_architecture(folder, values)
@@ -183,7 +249,7 @@ def load(
         weights = Weights(StreamedTensors(tensors, names, device, dtype))
     else:
         weights = Weights(DeviceTensors(tensors, names, device, number))
-    return Model(name, config, weights, device, dtype, kernels)
+    return Model(name, config, weights, device, dtype, kernels, packed)
 
 
 def _named_architecture(folder: Path, values: Mapping[str, Any]) -> str:

@@ -39,7 +39,7 @@ class CausalLMOutput(NamedTuple):
     """Scores of every vocabulary entry as the next token, at every place."""
 
     loss: Array | None  # ()
-    logits: Array  # (B, S, V)
+    logits: Array  # (B, S, V), with logits_at (P, V)
     past_key_values: KeyValues | None = None
     hidden_states: tuple[Array, ...] | None = None
     attentions: tuple[Array, ...] | None = None
@@ -50,7 +50,7 @@ class XLMWithLMHeadOutput(NamedTuple):
     """Scores of every vocabulary entry at every place; log-probabilities with adaptive softmax."""
 
     loss: Array | None  # ()
-    logits: Array  # (B, S, V)
+    logits: Array  # (B, S, V), with logits_at (P, V)
     hidden_states: tuple[Array, ...] | None = None
     attentions: tuple[Array, ...] | None = None
     cache: KeyValues | None = None
@@ -77,7 +77,7 @@ class MaskedLMOutput(NamedTuple):
     """Scores of every vocabulary entry at every place."""
 
     loss: Array | None  # ()
-    logits: Array  # (B, S, V)
+    logits: Array  # (B, S, V), with logits_at (P, V)
     hidden_states: tuple[Array, ...] | None = None
     attentions: tuple[Array, ...] | None = None
 

@@ -14,10 +14,8 @@ import numpy
 
 from refimpl import ops
 from refimpl.backend import Array
-from refimpl.checkpoints.weights import Weights
-from refimpl.models import heads
 from refimpl.models.config import PROBLEM_TYPES, require
-from refimpl.models.inputs import Input, Inputs
+from refimpl.models.inputs import IGNORE_INDEX, Input, Inputs
 from refimpl.models.outputs import BaseModelOutput
 
 POSITION_TYPES = ("absolute", "relative_key", "relative_key_query")
@@ -113,6 +111,29 @@ def check_inputs(config: Any, inputs: Mapping[str, numpy.ndarray], past: int) ->
         )
 
 
+def tokens(config: Any, inputs: Mapping[str, Any], first: bool) -> numpy.ndarray | None:
+    """Return where the tokens of a call are, mask (B, S), if it may leave out its padding, or None.
+
+    It may not where the model is a decoder; where the first place of a text is padding, and a head
+    looks at it (``first``); where a loss counts padding; and where distances tell positions, and
+    there is padding between tokens.
+    """
+    mask: numpy.ndarray | None = inputs.get("attention_mask")
+    texts = inputs["input_ids"] if "input_ids" in inputs else inputs["inputs_embeds"][..., 0]
+    if mask is None or mask.shape != texts.shape or config.is_decoder:
+        return None
+    if first and not mask[:, 0].all():
+        return None
+    labels: Any = inputs.get("labels")
+    of_places = labels is not None and labels.shape == mask.shape
+    if "start_positions" in inputs or (of_places and (labels[~mask] != IGNORE_INDEX).any()):
+        return None
+    stretches = mask[:, 0] + (mask[:, 1:] & ~mask[:, :-1]).sum(axis=1)
+    if config.position_embedding_type != "absolute" and (stretches > 1).any():
+        return None
+    return mask
+
+
 class LayerResult(NamedTuple):
     """What a layer computes."""
 
@@ -131,26 +152,41 @@ def of_layer(head_mask: Array | None, i: int) -> Array | None:
     return head_mask[i, :] if head_mask is not None and head_mask.ndim == 2 else head_mask
 
 
-def outputs(
-    w: Weights,
-    config: Any,
-    hidden_states: list[Array],
-    layers: list[LayerResult],
-    use_cache: bool,
-    output_hidden_states: bool,
-    output_attentions: bool,
-) -> BaseModelOutput:
-    """Return what was asked for, and the pooler's output where the weights have a pooler.
+class Kept:
+    """What is kept of the layers of a call: what was asked for, and nothing else.
 
     Keys and values are kept by decoders only.
     """
-    hidden = hidden_states[-1]
-    crossed = output_attentions and layers[0].cross is not None
-    return BaseModelOutput(
-        last_hidden_state=hidden,
-        pooler_output=heads.pooler(w["pooler"], hidden) if "pooler" in w else None,
-        past_key_values=tuple(x.kept for x in layers) if use_cache and config.is_decoder else None,
-        hidden_states=tuple(hidden_states) if output_hidden_states else None,
-        attentions=tuple(x.own.weights for x in layers) if output_attentions else None,
-        cross_attentions=tuple(x.cross.weights for x in layers if x.cross) if crossed else None,
-    )
+
+    def __init__(
+        self, config: Any, embedded: Array, use_cache: bool, hidden_states: bool, attentions: bool
+    ) -> None:
+        asked = {
+            "past_key_values": use_cache and config.is_decoder,
+            "hidden_states": hidden_states,
+            "attentions": attentions,
+            "cross_attentions": attentions,
+        }
+        self._kept: dict[str, list[Any]] = {name: [] for name, wanted in asked.items() if wanted}
+        if hidden_states:
+            self._kept["hidden_states"].append(embedded)
+
+    def add(self, result: LayerResult) -> Array:
+        """Keep of a layer what was asked for; return its hidden states."""
+        found = {
+            "past_key_values": result.kept,
+            "hidden_states": result.hidden,
+            "attentions": result.own.weights,
+            "cross_attentions": None if result.cross is None else result.cross.weights,
+        }
+        for name, kept in self._kept.items():
+            if found[name] is not None:
+                kept.append(found[name])
+        return result.hidden
+
+    def outputs(self, hidden: Array) -> BaseModelOutput:
+        """Return what a call returns; ``hidden``, what it ends in, is the last hidden state."""
+        out = BaseModelOutput(hidden, **{name: tuple(x) for name, x in self._kept.items() if x})
+        if out.hidden_states is not None:
+            out = out._replace(hidden_states=(*out.hidden_states[:-1], hidden))
+        return out

@@ -26,7 +26,7 @@ import numpy
 from refimpl import ops
 from refimpl.backend import Array, arange, namespace
 from refimpl.checkpoints.weights import Weights
-from refimpl.models import xlm_heads
+from refimpl.models import xlm_heads, xlm_inputs
 from refimpl.models.architecture import (
     Architecture,
     Encoder,
@@ -36,7 +36,6 @@ from refimpl.models.architecture import (
     with_heads,
 )
 from refimpl.models.config import PROBLEM_TYPES, require
-from refimpl.models.inputs import Input, Inputs
 from refimpl.models.outputs import KeyValues, XLMModelOutput
 from refimpl.taps import tap
 
@@ -213,6 +212,15 @@ def places_of(inputs_embeds: Array) -> Array:
     return xp.full_like(inputs_embeds[:, :, 0], -1, dtype=xp.int64)
 
 
+def positions_of(config: XLMConfig, input_ids: Array | None, inputs_embeds: Array | None) -> Array:
+    """ids (B, S), (B, S, D) -> ids (1, S)
+
+    Number all places from 0 on, padding too.
+    """
+    texts: Array = inputs_embeds if input_ids is None else input_ids
+    return arange(texts.shape[1], like=texts)[None, :]
+
+
 def embeddings(
     w: Weights,
     config: XLMConfig,
@@ -354,7 +362,7 @@ def xlm(
     """
     places: Array = input_ids if inputs_embeds is None else places_of(inputs_embeds)
     if position_ids is None:
-        position_ids = arange(places.shape[1], like=places)[None, :]
+        position_ids = positions_of(config, input_ids, inputs_embeds)
 
     done = 0 if cache is None else cache[0][0].shape[2]
     mask = masks(config, places, attention_mask, lengths, done)
@@ -362,61 +370,40 @@ def xlm(
            for x in (input_ids, inputs_embeds, position_ids, langs, token_type_ids)]  # fmt: skip
     hidden = zero_padding(embeddings(w, config, *new), mask.tokens)
 
-    all_hidden, results = [hidden], []
+    all_hidden, attentions, kept = [hidden], [], []
     for i in range(config.n_layers):
         of_layer = head_mask[i, :] if head_mask is not None and head_mask.ndim == 2 else head_mask
         past = None if cache is None else cache[i]
         hidden, result = layer(w, config, i, hidden, mask, of_layer, past)
-        all_hidden.append(hidden)
-        results.append(result)
+        all_hidden += [hidden] if output_hidden_states else []
+        attentions += [result.weights] if output_attentions else []
+        kept += [result.kept] if use_cache else []
+        del result  # its scores are as large as all else together
 
     return XLMModelOutput(
         last_hidden_state=hidden,
         hidden_states=tuple(all_hidden) if output_hidden_states else None,
-        attentions=tuple(x.weights for x in results) if output_attentions else None,
-        cache=tuple(x.kept for x in results) if use_cache else None,
+        attentions=tuple(attentions) if output_attentions else None,
+        cache=tuple(kept) if use_cache else None,
     )
 
 
-# --- what a call may hold, and the published classes ----------------------------------------------
+def tokens(config: XLMConfig, inputs: Mapping[str, Any], first: bool) -> numpy.ndarray | None:
+    """Return where the tokens of a call are, mask (B, S), if it may leave out its padding, or None.
+
+    It may not where the model is causal, for then tokens look at padding too, and where keys and
+    values are kept. Heads find zeros at the padding either way.
+    """
+    if config.causal or inputs["use_cache"]:
+        return None
+    places = inputs.get("input_ids")
+    places = places_of(inputs["inputs_embeds"]) if places is None else places
+    given = inputs.get("attention_mask"), inputs.get("lengths")
+    mask: numpy.ndarray = masks(config, places, *given, done=0).tokens
+    return mask
 
 
-def encoder_inputs(config: XLMConfig) -> Inputs:
-    """The encoder's arguments: kinds, shapes and bounds."""
-    return {
-        "input_ids": (Input("ids", ("B S",), below=config.vocab_size),),
-        "inputs_embeds": (Input("real", ("B S D",)),),
-        "attention_mask": (Input("mask", ("B S",)),),
-        "langs": (Input("ids", ("B S",), below=config.n_langs),),
-        "token_type_ids": (Input("ids", ("B S",), below=config.vocab_size),),
-        "position_ids": (Input("ids", ("B S", "1 S"), below=config.max_position_embeddings),),
-        "lengths": (Input("ids", ("B",)),),
-        "head_mask": (Input("real", ("H", "L H")),),
-    }
-
-
-def check_inputs(config: XLMConfig, inputs: Mapping[str, numpy.ndarray], past: int) -> None:
-    """Refuse a text that is longer than there are positions, and lengths beyond the text."""
-    name = "input_ids" if "input_ids" in inputs else "inputs_embeds"
-    length = inputs[name].shape[-2 if name == "inputs_embeds" else -1]
-    if "position_ids" not in inputs and length > config.max_position_embeddings:
-        raise ValueError(
-            f"{name}: expected at most {config.max_position_embeddings} tokens in a row "
-            f"(max_position_embeddings), got {length}"
-        )
-    lengths = inputs.get("lengths")
-    if lengths is not None and ((lengths < 1) | (lengths > length)).any():
-        got = lengths.tolist()
-        raise ValueError(f"lengths: expected 1 to {length}, the length of a row, got {got}")
-    if past >= length:
-        raise ValueError(f"{name}: expected more than the {past} tokens in the cache, got {length}")
-    if config.pruned_heads and "head_mask" in inputs:
-        raise ValueError("head_mask: expected none for a model with pruned_heads")
-
-
-def sizes(config: XLMConfig) -> dict[str, int]:
-    """The letters of shapes that the config fixes."""
-    return {"D": config.emb_dim, "H": config.n_heads, "L": config.n_layers, "N": config.labels}
+# --- the published classes ------------------------------------------------------------------------
 
 
 ARCHITECTURES: dict[str, Architecture] = with_heads(
@@ -425,10 +412,12 @@ ARCHITECTURES: dict[str, Architecture] = with_heads(
         config=XLMConfig,
         base="transformer",
         parameters=encoder_parameters,
-        inputs=encoder_inputs,
-        sizes=sizes,
-        check=check_inputs,
+        inputs=xlm_inputs.inputs,
+        sizes=xlm_inputs.sizes,
+        check=xlm_inputs.check_inputs,
         forward=xlm,
+        positions=positions_of,
+        tokens=tokens,
         flags=("use_cache",),
         state="cache",
         buffers=("position_ids",),

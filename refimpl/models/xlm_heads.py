@@ -13,7 +13,13 @@ from refimpl import ops
 from refimpl.backend import Array, descending_order, namespace
 from refimpl.checkpoints.weights import Weights
 from refimpl.models import heads
-from refimpl.models.architecture import Head, Shapes, layer_norm_shapes, linear_shapes
+from refimpl.models.architecture import (
+    Head,
+    Shapes,
+    layer_norm_shapes,
+    linear_shapes,
+    merge_inputs,
+)
 from refimpl.models.heads import Encode
 from refimpl.models.inputs import IGNORE_INDEX, Input, Inputs
 from refimpl.models.outputs import (
@@ -28,7 +34,7 @@ from refimpl.taps import tap
 
 
 def pred_layer(w: Weights, config: Any, hidden: Array) -> Array:
-    """(B, S, D) -> (B, S, V)
+    """(..., D) -> (..., V)
 
     One score per word: a linear map whose matrix is the word embedding table again (tied). With
     ``asm``, log-probabilities by adaptive softmax.
@@ -39,13 +45,13 @@ def pred_layer(w: Weights, config: Any, hidden: Array) -> Array:
     if not config.asm:
         return tap(w.at("proj"), ops.linear(hidden, **w["proj"]))
     xp = namespace(hidden)
-    rows = xp.reshape(hidden, (-1, hidden.shape[2]))
+    rows = xp.reshape(hidden, (-1, hidden.shape[-1]))
     tails = [
         (w[f"proj.tail.{i}.0.weight"], w[f"proj.tail.{i}.1.weight"])
         for i in range(len(config.asm_cutoffs))
     ]
     log_probs = ops.adaptive_log_softmax(rows, w["proj.head.weight"], w["proj.head.bias"], tails)
-    return xp.reshape(log_probs, (*hidden.shape[:2], log_probs.shape[1]))
+    return xp.reshape(log_probs, (*hidden.shape[:-1], log_probs.shape[1]))
 
 
 def sequence_summary(
@@ -235,15 +241,25 @@ def spans_loss(
 
 
 def with_lm_head(
-    encode: Encode, w: Weights, config: Any, *, labels: Array | None = None, **inputs: Any
+    encode: Encode,
+    w: Weights,
+    config: Any,
+    *,
+    labels: Array | None = None,
+    logits_at: Array | None = None,
+    **inputs: Any,
 ) -> XLMWithLMHeadOutput:
     """ids (B, S) -> (B, S, V)
 
-    The loss compares the scores at each place with the label of the same place, causal or not:
-    shift the labels of a causal model yourself.
+    With ``logits_at`` (P, 2) the scores of these places only, (P, V). The loss compares the scores
+    at each place with the label of the same place, causal or not: shift the labels of a causal
+    model yourself.
     """
+    heads.check_logits_at(labels, logits_at)
     encoded = encode(w, config, **inputs)
-    logits = pred_layer(w["pred_layer"], config, encoded.last_hidden_state)
+    hidden = encoded.last_hidden_state
+    hidden = hidden if logits_at is None else heads.states_at(hidden, logits_at)
+    logits = pred_layer(w["pred_layer"], config, hidden)
     loss = None
     if labels is not None:
         xp = namespace(logits, labels)
@@ -277,7 +293,7 @@ def for_multiple_choice(
     """
     texts = inputs["input_ids"] if "input_ids" in inputs else inputs["inputs_embeds"]
     batch, choices = texts.shape[:2]
-    encoded = encode(w, config, **heads.merge_inputs(inputs))
+    encoded = encode(w, config, **merge_inputs(inputs))
     summary = sequence_summary(_summary(w), config, encoded.last_hidden_state)
     scores = heads.linear_head(w["logits_proj"], summary)
     logits = namespace(scores).reshape(scores, (batch, choices))
@@ -384,7 +400,7 @@ def _tied_words(config: Any) -> dict[str, str]:
 HEADS: dict[str, Head] = {
     "WithLMHeadModel": Head(
         parameters=_pred_layer_shapes,
-        inputs=heads.word_labels,
+        inputs=heads.words_inputs,
         forward=with_lm_head,
         ties=_tied_words,
     ),

@@ -127,6 +127,20 @@ def attention_parameters(config: XLMRobertaXLConfig, name: str, width: int) -> S
 # --- from ids to hidden states --------------------------------------------------------------------
 
 
+def positions_of(
+    config: XLMRobertaXLConfig, input_ids: Array | None, words: Array, past: int = 0
+) -> Array:
+    """ids (B, S), (B, S, D) -> ids (B, S)
+
+    Number the tokens, from ``pad_token_id + 1`` on and passing over padding; where only vectors
+    are given, all places. ``past`` tokens came in earlier calls.
+    """
+    padding_idx = config.pad_token_id
+    if input_ids is None:
+        return ops.position_ids_in_order(words, padding_idx=padding_idx, past=past)
+    return ops.position_ids_from_padding(input_ids, padding_idx=padding_idx, past=past)
+
+
 def embeddings(
     w: Weights,
     config: XLMRobertaXLConfig,
@@ -144,12 +158,8 @@ def embeddings(
     words = inputs_embeds
     if words is None:
         words = tap(w.at("word_embeddings"), ops.embedding(input_ids, **w["word_embeddings"]))
-    if position_ids is None and input_ids is not None:
-        position_ids = ops.position_ids_from_padding(
-            input_ids, padding_idx=config.pad_token_id, past=past
-        )
-    elif position_ids is None:
-        position_ids = ops.position_ids_in_order(words, padding_idx=config.pad_token_id, past=past)
+    if position_ids is None:
+        position_ids = positions_of(config, input_ids, words, past)
     if token_type_ids is None:
         xp = namespace(words)
         token_type_ids = xp.zeros_like(words[:, :, 0], dtype=xp.int64)
@@ -289,10 +299,9 @@ def xlm_roberta_xl(
 ) -> BaseModelOutput:
     """ids (B, S) -> (B, S, D)
 
-    The encoder (or decoder), and the pooler where the weights have one. Without
-    ``attention_mask`` every token is looked at, padding too. ``head_mask`` is (H), or (L, H) with
-    a row for each layer. With ``past_key_values`` of T tokens, ``input_ids`` are the tokens after
-    them and ``attention_mask`` (B, T + S) covers both.
+    The encoder (or decoder). Without ``attention_mask`` every token is looked at, padding too.
+    ``head_mask`` is (H), or (L, H) with a row for each layer. With ``past_key_values`` of T tokens,
+    ``input_ids`` are the tokens after them and ``attention_mask`` (B, T + S) covers both.
     """
     past = 0 if past_key_values is None else past_key_values[0][0].shape[2]
     hidden = embeddings(
@@ -303,19 +312,13 @@ def xlm_roberta_xl(
     if states is not None:
         states_mask = ops.attention_mask_for(states, encoder_attention_mask, past=0, causal=False)
 
-    layers, all_hidden = [], [hidden]
+    keep = roberta.Kept(config, hidden, use_cache, output_hidden_states, output_attentions)
     for i in range(config.num_hidden_layers):
         kept = None if past_key_values is None else past_key_values[i]
         around = Around(mask, roberta.of_layer(head_mask, i), kept, states, states_mask)
-        layers.append(layer(w[f"encoder.layer.{i}"], config, hidden, around))
-        hidden = layers[-1].hidden
-        all_hidden.append(hidden)
-    hidden = norm(w["encoder"], "LayerNorm", config, hidden)
-    all_hidden[-1] = hidden  # the last layer's result is shown normalised
-
-    return roberta.outputs(
-        w, config, all_hidden, layers, use_cache, output_hidden_states, output_attentions
-    )
+        hidden = keep.add(layer(w[f"encoder.layer.{i}"], config, hidden, around))
+    # Of the last layer the result is shown normalised.
+    return keep.outputs(norm(w["encoder"], "LayerNorm", config, hidden))
 
 
 # --- the published classes ------------------------------------------------------------------------
@@ -359,10 +362,13 @@ ARCHITECTURES: dict[str, Architecture] = with_heads(
         sizes=roberta.sizes,
         check=roberta.check_inputs,
         forward=xlm_roberta_xl,
+        positions=positions_of,
+        tokens=roberta.tokens,
         flags=("use_cache",),
         state="past_key_values",
         buffers=roberta.BUFFERS,
         pooler=heads.pooler_shapes,
+        pool=heads.pooler,
     ),
     HEADS,
 )

@@ -29,7 +29,7 @@ def check_config(config: Any) -> None:
 
 def inputs(config: Any) -> Inputs:
     """The arguments of a call: those of the RoBERTa kind, and the languages."""
-    languages = Input("ids", ("B", "B S"), below=len(config.languages))
+    languages = Input("ids", ("B", "B S"), below=len(config.languages), on_host=True)
     return {**roberta.inputs(config), "lang_ids": (languages,)}
 
 
@@ -57,8 +57,11 @@ def by_language(x: Array, languages: numpy.ndarray, run: Callable[[int, Array], 
     xp = namespace(x)
     rows = xp.reshape(x, (-1, x.shape[2])) if languages.ndim == 2 else x  # tokens, or texts
     of_row = languages.reshape(-1)
+    spoken = dict.fromkeys(of_row.tolist())
+    if len(spoken) == 1:
+        return xp.reshape(run(of_row[0].item(), rows), x.shape)
     parts, places = [], []
-    for language in dict.fromkeys(of_row.tolist()):
+    for language in spoken:
         own = numpy.flatnonzero(of_row == language)
         parts.append(run(language, xp.take(rows, ids_beside(own, x), axis=0)))
         places.append(own)

@@ -13,6 +13,7 @@ from refimpl.ops.attention import (
     multi_head_attention,
     scaled_dot_product_attention,
     split_heads,
+    tiled_attention,
 )
 from refimpl.ops.embeddings import embedding, position_ids_from_padding, position_ids_in_order
 from refimpl.ops.erf import erf
@@ -31,13 +32,16 @@ from refimpl.ops.masks import (
     mask_scores,
 )
 from refimpl.ops.norms import layer_norm, log_softmax, softmax, softmax_float32
+from refimpl.ops.packing import Segments, attention_by_segments, pack, unpack
 from refimpl.ops.positions import relative_position_scores, sinusoidal_positions
 
 __all__ = [
     "ACTIVATIONS",
     "Attention",
     "MultiHeadAttention",
+    "Segments",
     "adaptive_log_softmax",
+    "attention_by_segments",
     "attention_mask_for",
     "binary_cross_entropy_with_logits",
     "broadcast_mask",
@@ -57,6 +61,7 @@ __all__ = [
     "merge_heads",
     "multi_head_attention",
     "negative_log_likelihood",
+    "pack",
     "position_ids_from_padding",
     "position_ids_in_order",
     "relative_position_scores",
@@ -68,4 +73,6 @@ __all__ = [
     "softmax_float32",
     "split_heads",
     "tanh",
+    "tiled_attention",
+    "unpack",
 ]

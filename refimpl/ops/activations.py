@@ -20,8 +20,13 @@ def gelu_erf(x: Array) -> Array:
 
     x Φ(x) = x/2 (1 + erf(x / √2)): the form of all published checkpoints of the family.
 
+    float16 is computed in float32 and cast back, as PyTorch does: far below zero 1 + erf cancels.
+
     Source: Hendrycks & Gimpel 2016, section 2. Our gelu_erf is ``"gelu"`` in a config.
     """
+    xp = namespace(x)
+    if xp.finfo(x.dtype).bits < 32:
+        return xp.astype(gelu_erf(xp.astype(x, xp.float32)), x.dtype)
     return 0.5 * x * (1.0 + erf(x * math.sqrt(0.5)))
 
 

@@ -14,7 +14,10 @@ from refimpl.replacing import operation
 
 
 class Attention(NamedTuple):
-    """What attention computes, in reverse order of computation."""
+    """What attention computes, in reverse order of computation.
+
+    A faster twin may leave all but the context None, where nobody asked for the rest.
+    """
 
     context: Array  # (B, H, S, K)
     weights: Array  # (B, H, S, T)  probs, with switched-off heads at zero
@@ -84,6 +87,58 @@ def scaled_dot_product_attention(
     return Attention(xp.matmul(weights, value), weights, probs, scores)
 
 
+@operation
+def tiled_attention(
+    query: Array,
+    key: Array,
+    value: Array,
+    *,
+    mask: Array,
+    scale: float,
+    tile: int,
+    position_scores: Array | None = None,
+    head_mask: Array | None = None,
+) -> Array:
+    """(B, H, S, K), (B, H, T, K), (B, H, T, K) -> (B, H, S, K)
+
+    The context of :func:`scaled_dot_product_attention` without its matrix of S times T scores:
+    only ``tile`` keys are looked at together. What a query has found so far are its highest score,
+    the sum of exp(score - highest) and the sum of values with these weights. Where a tile brings a
+    higher score, both sums shrink to what they would be, had it been known from the start.
+
+    float16 is computed in float32 and cast back: the sums may be larger than what they are means
+    of.
+
+    Source: Milakov & Gimelshein 2018 (the sum); Rabe & Staats 2021; Dao et al. 2022, algorithm 1.
+    """
+    xp = namespace(query, key, value)
+    if xp.finfo(query.dtype).bits < 32:
+        given = (query, key, value, position_scores, head_mask)
+        wide = [x if x is None else xp.astype(x, xp.float32) for x in given]
+        context = tiled_attention(
+            *wide[:3], mask=mask, scale=scale, tile=tile, position_scores=wide[3], head_mask=wide[4]
+        )
+        return xp.astype(context, query.dtype)
+    keys = key.shape[2]
+    mask = xp.broadcast_to(mask, (*mask.shape[:3], keys))
+    highest = xp.full_like(query[:, :, :, :1], -math.inf)
+    total = context = xp.zeros_like(highest)
+    for start in range(0, keys, tile):
+        these = slice(start, min(start + tile, keys))
+        products = xp.matmul(query, xp.matrix_transpose(key[:, :, these, :]))
+        if position_scores is not None:
+            products = products + position_scores[:, :, :, these]
+        scores = mask_scores(products * scale, mask[:, :, :, these])
+        higher = xp.maximum(highest, xp.max(scores, axis=-1, keepdims=True))
+        weights = xp.exp(scores - higher)
+        shrink = xp.exp(highest - higher)
+        total = total * shrink + xp.sum(weights, axis=-1, keepdims=True)
+        context = context * shrink + xp.matmul(weights, value[:, :, these, :])
+        highest = higher
+    context = context / total
+    return context if head_mask is None else context * head_mask[:, None, None]
+
+
 class MultiHeadAttention(NamedTuple):
     """What multi-head attention computes; A is the width of all heads together."""
 
@@ -91,7 +146,7 @@ class MultiHeadAttention(NamedTuple):
     weights: Array  # (B, H, S, T)
     probs: Array  #   (B, H, S, T)
     scores: Array  #  (B, H, S, T)
-    kept: tuple[Array, Array]  # keys and values of all T tokens so far, (B, H, T, K) each
+    kept: tuple[Array, ...]  # keys, values of all T tokens so far, (B, H, T, K) each; or ()
 
 
 @operation

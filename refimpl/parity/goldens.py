@@ -22,6 +22,13 @@ from refimpl.errors import CheckpointError
 
 FORMAT = 1
 
+# What the objects in golden.json hold under each of their names.
+_HELD: dict[str, tuple[type, str]] = {
+    "made_by": (str, "texts"), "goldens": (str, "texts"), "sha256": (str, "texts"),
+    "flags": (bool, "true or false"), "inputs": (dict, "objects"), "taps": (dict, "objects"),
+    "outputs": (dict, "objects"),
+}  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Golden:
@@ -52,7 +59,7 @@ class Golden:
 
 def digest(path: Path) -> str:
     """Return the sha256 of a file, in hexadecimal; "missing" where there is none."""
-    if not path.exists():
+    if not path.is_file():  # a pipe might never end
         return "missing"
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
@@ -69,6 +76,11 @@ def split(nested: Mapping[str, Any]) -> dict[str, Any]:
         parts = {f"{name}.{i}": part for i, part in enumerate(x)} if isinstance(x, tuple) else None
         flat |= {name: x} if parts is None else split(parts)
     return flat
+
+
+def flatten(outputs: Any) -> dict[str, Any]:
+    """Return outputs, a named tuple, by flat names; None is no output."""
+    return {name: x for name, x in split(outputs._asdict()).items() if x is not None}
 
 
 def join(flat: Mapping[str, Any]) -> dict[str, Any]:
@@ -119,12 +131,7 @@ def read_golden(folder: Path) -> Golden:
     That the checkpoint beside it is still the same is not required here: see ``changed_files``.
     """
     description = read_json(folder / "golden.json")
-    missing = {"format", "goldens", "flags", "inputs", "taps", "outputs", "sha256"} - set(
-        description
-    )
-    if missing or description["format"] != FORMAT:
-        got = f"no {', '.join(sorted(missing))}" if missing else f"format {description['format']}"
-        raise CheckpointError(f"{folder / 'golden.json'}: expected format {FORMAT}, got {got}")
+    _check(description, folder / "golden.json")
     file = description["goldens"]["float64"]
     golden = Golden(case_name(folder), folder, description, SafetensorsFile(folder / file))
     described = {
@@ -133,3 +140,32 @@ def read_golden(folder: Path) -> Golden:
     if file in golden.changed_files() or set(golden.tensors) != described:
         raise CheckpointError(f"{folder / file}: is not the file that golden.json describes")
     return golden
+
+
+def _check(description: dict[str, Any], where: Path) -> None:
+    """Raise ``CheckpointError`` for a description that lacks something or is of other types."""
+    missing = {"format", "architecture", *_HELD} - set(description)
+    if missing or description["format"] != FORMAT:
+        got = f"no {', '.join(sorted(missing))}" if missing else f"format {description['format']!r}"
+        raise CheckpointError(f"{where}: expected format {FORMAT}, got {got[:100]}")
+    for key, (kind, words) in _HELD.items():
+        value = description[key]
+        if not isinstance(value, dict) or not all(isinstance(x, kind) for x in value.values()):
+            _refuse(where, key, f"an object that holds {words}", value)
+    for key, name in (("made_by", "implementation"), ("goldens", "float64")):
+        if name not in description[key]:
+            _refuse(where, key, f"{name!r} in it", description[key])
+    if description["goldens"]["float64"] not in description["sha256"]:
+        _refuse(where, "sha256", "the golden's own file in it", description["sha256"])
+    if not isinstance(description["architecture"], str):
+        _refuse(where, "architecture", "the name of a class", description["architecture"])
+    for file in (*description["goldens"].values(), *description["sha256"]):
+        if Path(file).name != file or "\\" in file or "\0" in file:
+            _refuse(where, "goldens and sha256", "files beside it", file)
+    texts = description.get("texts", [])
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        _refuse(where, "texts", "a list of texts", texts)
+
+
+def _refuse(where: Path, key: str, expected: str, got: Any) -> None:
+    raise CheckpointError(f"{where}: {key}: expected {expected}, got {ascii(got)[:60]}")

@@ -12,8 +12,8 @@ from refimpl.models.model import Model
 from refimpl.parity.dumps.dump import Dump
 from refimpl.parity.faults.fault import Fault
 from refimpl.parity.faults.inject import run_faulty
+from refimpl.parity.goldens import flatten, split
 from refimpl.parity.staged import AS_WRITTEN, Stages, attention_in
-from refimpl.parity.verify import flatten
 from refimpl.replacing import replace
 from refimpl.taps import edit, record
 
@@ -82,7 +82,7 @@ def as_dump(
     model: Model, inputs: Mapping[str, Any], taps: Mapping[str, Array], outputs: Any
 ) -> Dump:
     """Return a run as a dump: arrays brought home, outputs by one flat name each."""
-    arrays = {k: numpy.asarray(to_numpy(x)) for k, x in inputs.items() if not isinstance(x, bool)}
+    arrays = {k: to_numpy(x) for k, x in split(inputs).items() if not isinstance(x, bool)}
     return Dump(
         {name: to_numpy(x) for name, x in taps.items()},
         {name: to_numpy(x) for name, x in flatten(outputs).items()},

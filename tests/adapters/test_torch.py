@@ -5,9 +5,8 @@ import json
 import numpy
 import pytest
 
-from refimpl.parity.compare import compare_floats
+from refimpl.parity.compare import NORM, compare_floats
 from refimpl.parity.goldens import bundled, find_goldens, read_golden
-from refimpl.parity.tolerances import tolerance
 
 pytestmark = pytest.mark.oracle
 
@@ -100,8 +99,7 @@ def test_what_sdpa_does_not_make_is_missing(adapter):
     for name, x in dump.taps.items():
         truth = golden.part("tap")[name]
         if truth.dtype.kind == "f":
-            limit = tolerance("float64", name)
-            assert compare_floats(name, x, truth, limit, "float64").ok, name
+            assert compare_floats(name, x, truth, NORM, "float64").ok, name
 
 
 def test_record_gives_names_of_the_model_that_is_recorded(adapter):

@@ -11,7 +11,7 @@ from refimpl.checkpoints import streaming
 from refimpl.checkpoints.folder import open_tensors
 from refimpl.models.model import load
 from refimpl.parity import verify
-from refimpl.parity.goldens import find_goldens
+from refimpl.parity.goldens import find_goldens, flatten
 from tests.compare import assert_same
 
 IDS = [[0, 17, 5, 23, 2]]
@@ -25,7 +25,7 @@ def run(folder, inputs, **options):
     model = load(folder, kernels="plain", **options)
     with refimpl.record() as taps:
         out = model(**inputs)
-    return {name: to_numpy(x) for name, x in [*taps.items(), *verify.flatten(out).items()]}
+    return {name: to_numpy(x) for name, x in [*taps.items(), *flatten(out).items()]}
 
 
 def assert_same_run(folder, inputs, **options):

@@ -30,10 +30,23 @@ SIZES["V"] = SIZES["C"] - 2 + 31 + 31  # 89, a prime: adaptive softmax with two 
 KINDS = {"": "f", "ids ": "i", "mask ": "b"}  # what stands before a parenthesis -> dtype.kind
 ARRAY = re.compile(r"(ids |mask |)\(([^()]*)\)")
 
+SEGMENTS = ops.Segments(  # one text of N tokens, as far as shapes go
+    (SIZES["B"], SIZES["S"]),
+    ((1, SIZES["N"]),),
+    numpy.zeros(SIZES["N"], int),
+    numpy.zeros(SIZES["B"] * SIZES["S"], int),
+)
+
 # What an operation must be given besides the arrays of its line.
 OPTIONS = {
     "adaptive_log_softmax": {
         "tails": [(numpy.ones((n, SIZES["D"])), numpy.ones((31, n))) for n in (5, 3)]
+    },
+    "attention_by_segments": {
+        "segments": SEGMENTS,
+        "attend": ops.multi_head_attention,
+        "head_size": SIZES["A"],
+        "mask": numpy.ones((1, 1, 1, SIZES["N"]), bool),
     },
     "attention_mask_for": {"past": SIZES["T"] - SIZES["S"], "causal": True},
     "causal_mask": {"queries": SIZES["S"], "keys": SIZES["T"], "like": numpy.zeros(1)},
@@ -45,6 +58,7 @@ OPTIONS = {
         "mask": numpy.ones((SIZES["B"], 1, 1, SIZES["T"]), bool),
     },
     "negative_log_likelihood": {"ignore_index": -100},
+    "pack": {"segments": SEGMENTS},
     "position_ids_from_padding": {"padding_idx": 1},
     "position_ids_in_order": {"padding_idx": 1},
     "relative_position_scores": {"of_key": True},
@@ -54,6 +68,12 @@ OPTIONS = {
     },
     "sinusoidal_positions": {"width": SIZES["D"]},
     "split_heads": {"size": SIZES["K"]},
+    "tiled_attention": {
+        "mask": numpy.ones((SIZES["B"], 1, 1, SIZES["T"]), bool),
+        "scale": 0.5,
+        "tile": 10,
+    },
+    "unpack": {"segments": SEGMENTS},
 }
 
 
@@ -76,8 +96,8 @@ def size_of(axis):
     for sign, of in (("*", operator.mul), ("-", operator.sub)):
         if sign in axis:
             return of(*map(size_of, axis.split(sign)))
-    assert axis in SIZES or axis == "1", f"{axis} is not in docs/notation.md"
-    return SIZES.get(axis, 1)
+    assert axis in SIZES or axis.isdecimal(), f"{axis} is not in docs/notation.md"
+    return SIZES.get(axis) or int(axis)
 
 
 def make(kind, shape):
@@ -124,6 +144,7 @@ MODELS = {
     "generation.py": 9,
     "heads.py": 12,
     "next_token.py": 3,
+    "packing.py": 1,
     "xlm.py": 7,
     "xlm_heads.py": 14,
     "xlm_roberta.py": 6,

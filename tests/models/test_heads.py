@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from refimpl.backend import to_numpy
 from refimpl.models.heads import HEADS, problem_type, sequence_loss, span_loss
 from refimpl.models.model import ARCHITECTURES, load
 from refimpl.models.xlm_roberta import XLMRobertaConfig
@@ -201,7 +202,7 @@ def test_vectors_of_choices(model):
     choices = numpy.asarray([IDS, IDS[::-1]])
     with record() as taps:
         expected = call(input_ids=choices, labels=[0, 1])
-    x = taps["roberta.embeddings.word_embeddings"].reshape(2, 2, 5, 12)
+    x = to_numpy(taps["roberta.embeddings.word_embeddings"]).reshape(2, 2, 5, 12)
     actual = call(inputs_embeds=x, labels=[0, 1])
     assert_same(actual.logits, expected.logits)
     assert_same(actual.loss, expected.loss)

@@ -324,9 +324,8 @@ def test_samples_of_a_model(name):
 # --- what was kept --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("where", ["numpy", "strict", "strict:device1"])
-def test_rows_of_what_was_kept(where):
-    device = get_backend(where)
+def test_rows_of_what_was_kept(backend):
+    device = get_backend(backend)
     x = numpy.arange(24.0).reshape(3, 2, 2, 2)
     kept = tuple(tuple(device.asarray(x + 100 * i + 10 * j) for j in range(2)) for i in range(2))
     rows = numpy.asarray([2, 0, 0])

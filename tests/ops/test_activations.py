@@ -97,6 +97,11 @@ def test_far_out_they_are_x_or_nothing_without_a_warning(function, dtype):
     assert_same(numpy.abs(y), numpy.asarray([0, 0, top / 2, top], dtype))
 
 
+def test_gelu_erf_of_float16_is_rounded_once():
+    x = numpy.arange(-8, 8, 2**-6).astype("float16")
+    assert_same(gelu_erf(x), gelu_erf(x.astype("float32")).astype("float16"))
+
+
 @pytest.mark.parametrize(("dtype", "far"), [("float64", 1e102), ("float32", 6e12), ("float16", 40)])
 def test_far_out_gelu_tanh_is_x_or_nothing_as_long_as_its_cube_fits(dtype, far):
     x = numpy.asarray([-far, far], dtype)

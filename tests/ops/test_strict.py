@@ -28,12 +28,28 @@ LABELS = numpy.asarray([2, -100, 0, 1, -100])
 MASK = numpy.asarray([[1, 1, 1, 0, 0, 1, 0], [0, 0, 0, 0, 0, 0, 0]], bool)[:, None, None, :]
 QUERY_KEY_VALUE = (real(2, 3, 5, 11), real(2, 3, 7, 11), real(2, 3, 7, 11))
 
+# Two texts of 2 and 1 tokens in a batch (2, 3), without its padding.
+SEGMENTS = ops.Segments(
+    (2, 3), ((1, 1), (1, 2)), numpy.asarray([5, 0, 1]), numpy.asarray([1, 2, 3, 3, 3, 0])
+)
+
 # operation -> its calls: positional arguments, keyword arguments
 CALLS = {
     "adaptive_log_softmax": [
         (
             (real(13, 7), real(5, 7), real(5)),
             {"tails": [(real(3, 7), real(11, 3)), (real(2, 7), real(17, 2))]},
+        )
+    ],
+    "attention_by_segments": [
+        (
+            (real(1, 3, 6), real(1, 3, 6), real(1, 3, 6)),
+            {
+                "segments": SEGMENTS,
+                "attend": ops.multi_head_attention,
+                "mask": numpy.ones((1, 1, 1, 3), bool),
+                "head_size": 2,
+            },
         )
     ],
     "attention_mask_for": [
@@ -62,6 +78,7 @@ CALLS = {
     "mean_squared_error": [((real(5, 7), real(5, 7)), {})],
     "merge_heads": [((real(2, 3, 5, 7),), {})],
     "negative_log_likelihood": [((real(5, 3), LABELS), {"ignore_index": -100})],
+    "pack": [((real(2, 3, 4), SEGMENTS), {}), ((ids(2, 3, below=9), SEGMENTS), {})],
     "position_ids_from_padding": [
         ((ids(2, 13, below=3),), {"padding_idx": 1}),
         ((ids(2, 13, below=3),), {"padding_idx": 1, "past": 5}),
@@ -104,6 +121,14 @@ CALLS = {
     "softmax_float32": [((real(2, 3, 7),), {})],
     "split_heads": [((real(2, 3, 35),), {"size": 7})],
     "tanh": [((real(5, 7),), {})],
+    "unpack": [((real(1, 3, 4), SEGMENTS), {})],
+    "tiled_attention": [
+        (QUERY_KEY_VALUE, {"mask": MASK, "scale": 0.3, "tile": 3, "head_mask": real(3)}),
+        (
+            QUERY_KEY_VALUE,
+            {"mask": MASK, "scale": 0.3, "tile": 9, "position_scores": real(2, 3, 5, 7)},
+        ),
+    ],
 }
 
 every_call = pytest.mark.parametrize(
@@ -120,7 +145,8 @@ both = pytest.mark.parametrize("dtype", ["float64", "float32"])
 def prepare(x, dtype, convert):
     """Return ``x`` with each array in it converted, real ones in ``dtype``."""
     if isinstance(x, (tuple, list)):
-        return type(x)(prepare(part, dtype, convert) for part in x)
+        parts = [prepare(part, dtype, convert) for part in x]
+        return type(x)(*parts) if hasattr(x, "_fields") else type(x)(parts)
     if isinstance(x, dict):
         return {key: prepare(value, dtype, convert) for key, value in x.items()}
     if not isinstance(x, numpy.ndarray):
@@ -135,14 +161,21 @@ def run(name, call, dtype, convert=lambda x: x):
 
 
 def flat(result):
-    """Return the arrays of a result, which may be tuples of arrays in one another."""
-    return sum(map(flat, result), ()) if isinstance(result, tuple) else (result,)
+    """Return the arrays of a result, which may be tuples of arrays in one another, or None."""
+    if isinstance(result, tuple):
+        return sum(map(flat, result), ())
+    return () if result is None else (result,)
 
 
 def test_every_operation_has_a_row():
     functions = {name for name in ops.__all__ if inspect.isfunction(getattr(ops, name))}
     assert set(CALLS) == functions
-    assert set(ops.__all__) - functions == {"ACTIVATIONS", "Attention", "MultiHeadAttention"}
+    assert set(ops.__all__) - functions == {
+        "ACTIVATIONS",
+        "Attention",
+        "MultiHeadAttention",
+        "Segments",
+    }
 
 
 @every_call

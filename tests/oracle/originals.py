@@ -9,9 +9,8 @@ import numpy
 
 from refimpl.backend import to_numpy
 from refimpl.models.model import load
-from refimpl.parity.compare import compare_exact, compare_floats
-from refimpl.parity.tolerances import tolerance
-from refimpl.parity.verify import flatten
+from refimpl.parity.compare import NORM, compare_exact, compare_floats
+from refimpl.parity.goldens import flatten
 from refimpl.taps import record as record_ours
 
 FAMILIES = ("XLM", "XLMRoberta", "XLMRobertaXL", "Xmod")
@@ -110,7 +109,6 @@ def compare_all(actual, expected):
     assert list(actual) == list(expected)
     for name, truth in expected.items():
         if truth.dtype.kind == "f":
-            limit = tolerance("float64", name)
-            yield compare_floats(name, actual[name], truth, limit, "float64")
+            yield compare_floats(name, actual[name], truth, NORM, "float64")
         else:
             yield compare_exact(name, actual[name], truth)

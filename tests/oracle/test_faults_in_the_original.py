@@ -14,7 +14,7 @@ import pytest
 from refimpl.backend import to_numpy
 from refimpl.parity.compare import relative_error
 from refimpl.parity.faults import CATALOGUE, run_faulty
-from refimpl.parity.verify import flatten
+from refimpl.parity.goldens import flatten
 from tests.oracle.mistakes import answers, attention, embeddings, layers
 from tests.oracle.mistakes.port import Port
 from tests.oracle.mistakes.registry import MISTAKES, draw

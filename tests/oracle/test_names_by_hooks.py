@@ -41,13 +41,14 @@ def test_originals_that_are_given_by_folders(title):
     assert_all_right(maps.judge(source, maps.run_original(source, path, cases), cases))
 
 
-def test_onnx():
+@pytest.mark.parametrize("source", ["onnx", "onnx_dynamo"])
+def test_onnx(source):
     pytest.importorskip("onnxruntime")
-    cases = maps.CASES["onnx"]
+    cases = maps.CASES[source]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter is an old one, and says so
-        dumps = {case: maps.export(case, "onnx") for case in cases}
-    assert_all_right(maps.judge("onnx", dumps, cases))
+        dumps = {case: maps.export(case, source) for case in cases}
+    assert_all_right(maps.judge(source, dumps, cases))
 
 
 def test_a_name_that_leads_to_another_tap_is_found(monkeypatch):

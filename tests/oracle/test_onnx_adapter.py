@@ -7,7 +7,7 @@ from functools import cache
 import numpy
 import pytest
 
-from refimpl import CheckpointError, MissingExtra
+from refimpl import CheckpointError, MissingExtra, ops
 from refimpl.adapters.onnx import LEVELS, dump
 from refimpl.models.model import load
 from refimpl.parity.floors import measure_errors, measure_floors
@@ -32,14 +32,14 @@ CASES = (
 FOLDED = {"position_ids", "embeddings.token_type_embeddings", "position_embeddings"}  # constants
 
 
-def original(case):
-    """Return an original in float32."""
+def original(case, **config):
+    """Return an original in float32, its config changed."""
     import transformers
 
     folder = bundled() / case
     name = json.loads((folder / "config.json").read_text())["architectures"][0]
     architecture = getattr(transformers, name)
-    return architecture.from_pretrained(folder, attn_implementation="eager").eval()
+    return architecture.from_pretrained(folder, attn_implementation="eager", **config).eval()
 
 
 @cache
@@ -104,6 +104,22 @@ def assert_taps(run, case):
     assert_rounding(named, case)
     for name in set(truth) - set(named) - FOLDED:  # the graph gives it out under another name
         assert any(numpy.array_equal(truth[name], truth[other]) for other in named), name
+
+
+@pytest.mark.parametrize("opset", [17, 20])
+@pytest.mark.parametrize("activation", ["gelu", "gelu_python", "gelu_new", "gelu_pytorch_tanh"])
+def test_an_activation_in_steps_is_its_last_one(activation, opset):
+    from tools.parity_figures.foreign_onnx import run_onnx
+
+    model = original("xlm_roberta/masked_lm", hidden_act=activation)
+    run = run_onnx(model, read_golden(bundled() / "xlm_roberta/masked_lm").inputs(), opset=opset)
+    shapes = {name: x.shape for name, x in reference("xlm_roberta/masked_lm")[0].values.items()}
+    named = resolve({name: x.shape for name, x in run.values.items()}, shapes, "onnx").named
+    tap = "roberta.encoder.layer.0.intermediate"
+    right = ops.ACTIVATIONS[activation](run.values[named[f"{tap}.dense"].name].astype("float64"))
+    module = "/roberta/encoder/layer.0/intermediate/intermediate_act_fn/"
+    steps = {n: abs(x - right).max() for n, x in run.values.items() if n.startswith(module)}
+    assert named[tap].name == min(steps, key=steps.get)
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -13,8 +13,7 @@ import pytest
 
 import refimpl
 from refimpl.backend import to_numpy
-from refimpl.parity.compare import compare_exact, compare_floats, relative_error
-from refimpl.parity.tolerances import tolerance
+from refimpl.parity.compare import NORM, compare_exact, compare_floats, relative_error
 
 pytestmark = pytest.mark.large
 
@@ -95,8 +94,7 @@ def test_float64_agrees_at_every_tap(checkpoint):
         if truth[name].dtype.kind == "i":
             verdict = compare_exact(name, x, truth[name])
         else:
-            limit = tolerance("float64", name)
-            verdict = compare_floats(name, to_numpy(x), truth[name], limit, "float64")
+            verdict = compare_floats(name, to_numpy(x), truth[name], NORM, "float64")
         assert verdict.ok, verdict
 
 

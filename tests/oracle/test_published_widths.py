@@ -13,8 +13,7 @@ import sys
 import numpy
 import pytest
 
-from refimpl.parity.compare import compare_exact, compare_floats
-from refimpl.parity.tolerances import tolerance
+from refimpl.parity.compare import NORM, compare_exact, compare_floats
 from tests.oracle.originals import load_ours, run_ours
 
 pytestmark = pytest.mark.large
@@ -109,8 +108,7 @@ def test_every_tap_agrees_in_float64(checkpoint):
     worst = 0.0
     for name, expected in truth.items():
         if expected.dtype.kind == "f":
-            limit = tolerance("float64", name)
-            verdict = compare_floats(name, actual[name], expected, limit, "float64")
+            verdict = compare_floats(name, actual[name], expected, NORM, "float64")
             worst = max(worst, verdict.error)
         else:
             verdict = compare_exact(name, actual[name], expected)

@@ -5,8 +5,9 @@ import json
 
 import numpy
 
+from refimpl.parity.compare import NORM
+from refimpl.parity.floors import read_floors
 from refimpl.parity.published import verify_checkpoint
-from refimpl.parity.tolerances import tolerance
 
 ID = "someone/stand-in"
 
@@ -17,17 +18,17 @@ def number(name, kind, inputs, expected, **more):
     return {"name": name, "kind": kind, "inputs": inputs, "expected": expected, **defaults, **more}
 
 
-def within(expected, dtype, role):
-    """Return a tolerance as a publisher states it: what was measured, made absolute."""
-    largest = float(numpy.abs(expected).max())
-    return {"atol": tolerance(dtype, role) * largest, "rtol": 0.0}
+def within(error):
+    """Return a tolerance as a publisher states it, of every element."""
+    return {"atol": error, "rtol": 0.0}
 
 
 class StandIn:
-    """A checkpoint folder, and a registry beside it."""
+    """A checkpoint folder, and a registry beside it; of a golden, with its floors."""
 
-    def __init__(self, folder, family, dtype="float64"):
+    def __init__(self, folder, family, dtype="float64", golden=None):
         self.folder, self.family, self.dtype = folder, family, dtype
+        self.floors = None if dtype == "float64" else read_floors(golden, dtype)
         self.registry = folder.with_name(f"{folder.name}.json")
         self.arrays, self.numbers = {}, []
         self.config = json.loads((folder / "config.json").read_text())
@@ -36,17 +37,24 @@ class StandIn:
         """Add a number."""
         self.numbers.append(number(name, kind, inputs, expected, **more))
 
-    def add_array(self, name, inputs, of, whole, role, *, take=None, part=None, reduce=None):
+    def allowed(self, tap, truth):
+        """Return how far off an element may be: by the norm, or by the floor of a tap."""
+        if self.floors is None:
+            return NORM * float(numpy.abs(truth).max())
+        return self.floors.limit(tap).worst
+
+    def add_array(self, name, inputs, of, whole, tap, *, take=None, part=None, reduce=None):
         """Add an array: complete ones beside the registry, ``part`` (what is taken) inside of it.
 
-        ``role`` is the kind of value, whose tolerance was measured.
+        ``tap`` is the tap or output that it is, whose floors were measured.
         """
         value = {"of": of, "shape": list(whole.shape), "take": take, "reduce": reduce}
         expected = whole if part is None else part
         if reduce is not None:
             expected = getattr(expected, reduce)(axis=-1)
         kind = "mlm_logits" if of == "logits" else "hidden"
-        allowed = within(expected if reduce == "sum" else whole, self.dtype, role)
+        terms = whole.shape[-1] if reduce == "sum" else 1  # each may be off
+        allowed = within(terms * self.allowed(tap, whole))
         if take is None and reduce is None:
             self.arrays[name] = numpy.ascontiguousarray(whole)
             digest = hashlib.sha256(self.arrays[name].tobytes()).hexdigest()

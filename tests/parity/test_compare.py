@@ -79,6 +79,10 @@ def test_share_of_a_tolerance_of_zero():
     assert Comparison("x", DIFF, error=1e-9).share == math.inf
 
 
+def test_share_of_floors():
+    assert Comparison("x", OK, 0.5, 0.25, units=1.0, multiplier=4.0).share == 0.25
+
+
 @given(
     arrays.arrays(numpy.float64, 5, elements=st.integers(-1000, 1000).filter(bool)),
     st.sampled_from([0.5, 0.25, 2.0**-20]),

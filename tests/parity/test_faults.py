@@ -12,6 +12,7 @@ import pytest
 
 from refimpl.backend import to_numpy
 from refimpl.models.model import load
+from refimpl.parity.compare import NORM
 from refimpl.parity.faults import (
     AREAS,
     CATALOGUE,
@@ -27,7 +28,6 @@ from refimpl.parity.faults import (
     shows,
 )
 from refimpl.parity.goldens import find_goldens, read_golden
-from refimpl.parity.tolerances import tolerance
 from tests.models.drawn import build
 
 ROOT = Path(__file__).parents[2]
@@ -152,7 +152,7 @@ def test_the_page_is_what_its_tool_makes():
 def test_without_a_fault_it_is_the_model_itself(golden):
     model, inputs, (taps, outputs) = read(golden)
     from refimpl import record
-    from refimpl.parity.verify import flatten
+    from refimpl.parity.goldens import flatten
 
     with record() as recorded:
         expected = model(**inputs)
@@ -181,7 +181,7 @@ def test_an_equivalent_fault_changes_no_output(golden):
             moved = {
                 output: error
                 for output, error in found.items()
-                if output not in taps and error > tolerance("float64", output)
+                if output not in taps and error > NORM
             }
             # What is kept for the next call are keys and values themselves.
             assert all(output.startswith(("past_key_values", "cache")) for output in moved)
@@ -267,7 +267,7 @@ def test_faults_are_the_same_on_another_backend(family):
         strict = load_on("strict:device1", "float64", golden)
         faulty = run_faulty(read(golden)[0], inputs, [CATALOGUE[name]])
         found = effect(faulty, run_faulty(strict, inputs, [CATALOGUE[name]]))
-        assert max(found.values()) <= tolerance("float64", "*"), (name, golden)
+        assert max(found.values()) <= NORM, (name, golden)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -36,6 +36,7 @@ from refimpl.tokenizers import load_tokenizer
 from tests.parity.stand_in import ID, StandIn, number, statuses, within
 
 GOLDENS = bundled()
+FIRST, LAST = "roberta.embeddings.LayerNorm", "roberta.encoder.layer.0.output.LayerNorm"
 
 
 # --- made of goldens ------------------------------------------------------------------------------
@@ -45,7 +46,7 @@ def of_golden(folder, case, dtype="float64"):
     """A copy of a golden's checkpoint without numbers, and the golden."""
     golden = read_golden(GOLDENS / case)
     shutil.copytree(golden.folder, folder / "checkpoint")
-    return StandIn(folder / "checkpoint", case.partition("/")[0], dtype), golden
+    return StandIn(folder / "checkpoint", case.partition("/")[0], dtype, golden), golden
 
 
 def inputs_of(golden):
@@ -58,15 +59,14 @@ def stand_in_of_text(folder, write, dtype="float64"):
     """Numbers of every kind that the golden from text to logits holds."""
     made, golden = of_golden(folder, "xlm_roberta/from_text", dtype)
     given, taps = inputs_of(golden), golden.part("tap")
-    logits, last = golden.part("output")["logits"], taps["roberta.encoder.layer.0.output.LayerNorm"]
-    first = taps["roberta.embeddings.LayerNorm"]
-    of_last = (given, "last_hidden_state", last, "LayerNorm")
+    logits, last = golden.part("output")["logits"], taps[LAST]
+    of_last = (given, "last_hidden_state", last, LAST)
     made.add_array("whole", *of_last)
     made.add_array("slice", *of_last, take=[":", "1:3", "0:5"], part=last[:, 1:3, :5])
     made.add_array("sum", *of_last, reduce="sum")
     made.add_array("mean", *of_last, reduce="mean")
     made.add_array("largest", *of_last, take=[0], part=last[0], reduce="max")
-    made.add_array("embeddings", given, "embeddings", first, "LayerNorm", reduce="mean")
+    made.add_array("embeddings", given, "embeddings", taps[FIRST], FIRST, reduce="mean")
     some = {"take": [":", ":", [7, -1]], "part": logits[:, :, [7, -1]]}
     made.add_array("logits", given, "logits", logits, "logits", **some)
     shapes = {"last_hidden_state": list(last.shape), "hidden_states": 2}
@@ -89,8 +89,7 @@ def add_texts(made, golden, given, logits):
     made.add("bare_ids", "tokenizer", bare, [ids[1:-1] for ids in rows])
     made.add("ids_again", "tokenizer", {"texts": [None] * len(rows)}, rows)
     padded = {"input_ids": [rows[-1], [*rows[-1], 1, 1]]}
-    last = golden.part("tap")["roberta.encoder.layer.0.output.LayerNorm"]
-    allowed = within(last, made.dtype, "LayerNorm")
+    allowed = within(made.allowed(LAST, golden.part("tap")[LAST]))
     made.add("padding", "invariance", padded, "equal", tolerance=allowed)
     odds = numpy.exp(logits[0, rows[0].index(reads.mask_token_id)])
     odds /= odds.sum()
@@ -98,8 +97,8 @@ def add_texts(made, golden, given, logits):
         {"id": i, "piece": reads.convert_ids_to_tokens(i), "probability": float(odds[i])}
         for i in numpy.argsort(-odds)[:3].tolist()
     ]
-    # Probabilities are judged by the largest that there can be, 1.
-    allowed = within(numpy.ones(1), made.dtype, "probs")
+    # A probability is off by at most half of what its scores are off by.
+    allowed = within(made.allowed("logits", logits))
     made.add("fillings", "fill_mask", {"texts": texts[:1]}, [best], tolerance=allowed)
 
 

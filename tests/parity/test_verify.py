@@ -12,8 +12,10 @@ from refimpl import ops
 from refimpl.backend import arange
 from refimpl.models import xlm
 from refimpl.parity.compare import DIFF
-from refimpl.parity.goldens import bundled, case_name, find_goldens
+from refimpl.parity.floors import read_floors
+from refimpl.parity.goldens import bundled, case_name, find_goldens, read_golden
 from refimpl.parity.verify import CaseReport, run_cases
+from refimpl.replacing import plain, replace
 
 FOLDERS = find_goldens()
 CASES = pytest.mark.parametrize("folder", FOLDERS, ids=case_name)
@@ -44,10 +46,11 @@ def test_all_bundled_goldens_hold(dtype, kernels):
     assert len(report.cases) == len(FOLDERS)
 
 
-@pytest.mark.parametrize("backend", ["strict", "strict:device1"])
+@pytest.mark.backends("strict", "strict:device1")
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-def test_all_bundled_goldens_hold_on_the_strict_namespace(backend, dtype):
-    report = refimpl.verify(backend=backend, dtype=dtype)
+@pytest.mark.parametrize("kernels", ["plain", "fused"])
+def test_all_bundled_goldens_hold_on_every_backend(backend, dtype, kernels):
+    report = refimpl.verify(backend=backend, dtype=dtype, kernels=kernels)
     assert report.exit_code == 0, [case for case in report.cases if not case.held]
 
 
@@ -164,6 +167,74 @@ def test_a_tap_that_is_not_computed_and_one_too_many_are_named(copy, monkeypatch
     assert report.first.note == "expected, and not computed"
 
 
+# --- narrow numbers are judged by floors ----------------------------------------------------------
+
+
+def verify_narrow(folder, dtype) -> CaseReport:
+    (report,) = run_cases([folder], "numpy", dtype, "plain")
+    assert not report.error
+    return report
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_every_float_is_judged_by_its_own_floor(dtype):
+    folder = bundled() / "xlm_roberta" / "model"
+    golden = read_golden(folder)
+    floors, report = read_floors(golden, dtype), verify_narrow(folder, dtype)
+    truth = {**golden.part("tap"), **golden.part("output")}
+    for found in report.comparisons:
+        name = found.name.removesuffix(", without taps")
+        if truth[name].dtype.kind == "f":
+            assert found.multiplier == floors.multiplier
+            assert 0.0 <= found.units <= floors.multiplier
+            worst = floors.free[name].worst
+            largest = numpy.abs(truth[name]).max()
+            if dtype == "float32":  # in float16 the weights are others, and so is the truth
+                assert found.tolerance == floors.multiplier * worst / largest
+        else:
+            assert (found.units, found.error) == (None, 0.0)
+    assert report.worst.share == max(c.share for c in report.comparisons)
+
+
+def larger_eps(x, weight, bias, *, eps):
+    return plain("layer_norm")(x, weight, bias, eps=1.1 * eps)
+
+
+def test_an_eps_that_is_a_tenth_larger_shows_in_float32():
+    with replace(layer_norm=larger_eps):
+        report = refimpl.verify(dtype="float32")
+    first = {case.first.name for case in report.cases if not case.held}
+    assert any("norm" in name.lower() for name in first)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_a_mistake_shows_though_the_truth_is_of_rounded_weights(dtype):
+    # Both float64 runs have it, that of the weights as they are and that of rounded ones.
+    folder = bundled() / "xlm" / "edges"
+    assert verify_narrow(folder, dtype).held
+    with replace(gelu_erf=plain("gelu_tanh")):
+        report = verify_narrow(folder, dtype)
+    assert (report.first.name, report.first.status) == ("transformer.ffns.0.activation", DIFF)
+    assert report.first.units > report.first.multiplier
+
+
+def test_a_case_without_floors_is_judged_by_some_that_are_measured(copy):
+    broken = copy(bundled() / "xlm_roberta" / "one_token")
+    (broken / "floors.safetensors").unlink()
+    report = verify_narrow(broken, "float32")
+    assert report.held
+    assert report.worst.units > 0
+
+
+def test_floors_of_another_golden_are_refused(copy):
+    broken = copy(bundled() / "xlm_roberta" / "model")
+    other = bundled() / "xlm_roberta" / "padding_left" / "floors.safetensors"
+    shutil.copy(other, broken / "floors.safetensors")
+    report = refimpl.verify(broken.parent, dtype="float32")
+    assert report.exit_code == 2
+    assert "was measured on another golden" in report.cases[0].error
+
+
 # --- what cannot be run ---------------------------------------------------------------------------
 
 
@@ -182,3 +253,36 @@ def test_a_case_whose_golden_was_changed_cannot_be_run(copy):
     report = refimpl.verify(broken.parent)
     assert report.exit_code == 2
     assert "is not the file that golden.json describes" in report.cases[0].error
+
+
+def test_a_mistake_that_shows_only_without_taps(monkeypatch):
+    """The second run goes other ways: attention in parts, no padding."""
+    from refimpl.ops import fused
+
+    made = fused.twins
+
+    def broken(backend, attention_wanted):
+        twins = dict(made(backend, attention_wanted))
+        if not attention_wanted:
+            right = twins["scaled_dot_product_attention"]
+            twins["scaled_dot_product_attention"] = lambda *x, scale, **o: right(
+                *x, scale=1.1 * scale, **o
+            )
+        return twins
+
+    monkeypatch.setattr(fused, "twins", broken)
+    (report,) = run_cases([bundled() / "xlm_roberta" / "padding_left"], "numpy", "float64", "fused")
+    assert report.first.name == "last_hidden_state, without taps"
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_padding_is_computed_where_it_is_asked_for(packed, monkeypatch):
+    from refimpl.models import packing
+
+    seen = []
+    made = packing.packing_of
+    monkeypatch.setattr(packing, "packing_of", lambda *given: seen.append(given) or made(*given))
+    folder = bundled() / "xlm_roberta" / "padding_right"
+    (report,) = run_cases([folder], "numpy", "float64", "fused", packed)
+    assert report.held
+    assert bool(seen) == packed

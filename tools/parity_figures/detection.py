@@ -3,8 +3,9 @@
 Every mistake of the catalogue is made in the original (transformers, its modules patched by
 ``tests/oracle/mistakes``), which is run in float32 with hooks on all modules. ``compare`` judges
 the dump against the checkpoint. A mistake is found at the right tap when the first value that it
-calls no rounding is one of those that the catalogue names. Equivalents should not be found in the
-outputs.
+calls no rounding is one of those that the catalogue names; the tests make some a step earlier or
+later, and these are counted by themselves. So is what float32 does not show where it was made, with
+the usual weights, but with others does. Equivalents should not be found in the outputs.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from refimpl.parity.comparison import ComparisonReport, compare
 from refimpl.parity.comparison.verdict import MISSING
 from refimpl.parity.dumps.dump import Dump
 from refimpl.parity.faults import CATALOGUE, place_of
+from tools.parity_figures.cases import run_all
 
 Track = Callable[..., Iterable[Any]]
 RUNS = 32  # honest runs for each model's floors
@@ -49,15 +51,21 @@ class Found(NamedTuple):
     fault: str
     family: str
     first: str  # the first value that is no rounding; "" for none
-    right: bool  # whether the catalogue names it
+    at: str  # "named", "neighbour": where the test makes it; "elsewhere", "nowhere"
+    weights: str  # "spread", or EDGES where these were tried after them
     error: str = ""  # why it could not be run
+
+    @property
+    def right(self) -> bool:
+        """Whether it was found where it was made."""
+        return self.at in ("named", "neighbour")
 
 
 def measure(progress: Track = iter) -> dict[str, Any]:
     """Make every mistake in the original, and judge what comes."""
-    made = mistakes()
-    found = [look(*key, made[key]) for key in progress(list(made), total=len(made))]
-    return summarise(found)
+    cases = ["/".join(map(str, key)) for key in mistakes()]
+    found = run_all("detection", cases, look_at, progress)
+    return summarise([Found(*one) for one in found])
 
 
 def mistakes() -> dict[tuple[str, str, int], Any]:
@@ -77,6 +85,7 @@ def summarise(found: list[Found]) -> dict[str, Any]:
 
     wrong = [one for one in found if not CATALOGUE[one.fault].equivalent]
     equivalents = [one for one in found if CATALOGUE[one.fault].equivalent]
+    usual = [one for one in wrong if one.weights != EDGES]
     return {
         "versions": {
             "transformers": transformers.__version__,
@@ -88,6 +97,12 @@ def summarise(found: list[Found]) -> dict[str, Any]:
         "made": len(wrong),
         "found": sum(bool(one.first) for one in wrong),
         "right": sum(one.right for one in wrong),
+        "right_as_named": sum(one.at == "named" for one in usual),
+        "right_at_neighbour": sum(one.at == "neighbour" for one in usual),
+        "neighbours": {name: list(places) for name, places in NEIGHBOURS.items()},
+        "right_with_other_weights": [
+            one._asdict() for one in wrong if one.right and one.weights == EDGES
+        ],
         "at": dict(Counter(place_of(one.first) for one in wrong if one.right).most_common()),
         "not_right": [one._asdict() for one in wrong if not one.right],
         "equivalents": len(equivalents),
@@ -98,7 +113,13 @@ def summarise(found: list[Found]) -> dict[str, Any]:
     }
 
 
-def look(name: str, family: str, number: int, of: Any) -> Found:
+def look_at(case: str) -> Found:
+    """Make one of the mistakes, called as "fault/family/number"."""
+    name, family, number = case.split("/")
+    return look(name, family, mistakes()[name, family, int(number)])
+
+
+def look(name: str, family: str, of: Any) -> Found:
     """Make one mistake, and return where ``compare`` first sees it."""
     from tests.oracle.mistakes.registry import draw
 
@@ -123,19 +144,23 @@ def judge(name: str, family: str, one: Any, of: Any, weights: str = "spread") ->
             report = compare(Path(folder), dump, inputs=one.inputs, arithmetic="float32", runs=RUNS)
         except (RuntimeError, ValueError, IndexError, TypeError) as error:
             print(f"{name}, {family}: {error}", file=sys.stderr)
-            return Found(name, family, "", False, str(error)[:200])
-    first = "" if report.first is None else report.first.name
-    right = any(
-        CATALOGUE[name].may_part_first(value) or place_of(value) in NEIGHBOURS.get(name, ())
-        for value in candidates(report)
-    )
-    return Found(name, family, first, right)
+            return Found(name, family, "", "nowhere", weights, str(error)[:200])
+    if report.first is None:
+        return Found(name, family, "", "nowhere", weights)
+    return Found(name, family, report.first.name, where(name, candidates(report)), weights)
+
+
+def where(name: str, values: list[str]) -> str:
+    """Whether a fault may begin at one of some values, and who says so."""
+    if any(CATALOGUE[name].may_part_first(value) for value in values):
+        return "named"
+    near = NEIGHBOURS.get(name, ())
+    return "neighbour" if any(place_of(value) in near for value in values) else "elsewhere"
 
 
 def candidates(report: ComparisonReport) -> list[str]:
     """The first value that is wrong, and those right before it that the port did not show."""
-    if report.first is None:
-        return []
+    assert report.first is not None
     at = report.verdicts.index(report.first)
     shown = (i for i in range(at - 1, -1, -1) if report.verdicts[i].status != MISSING)
     return [one.name for one in report.verdicts[next(shown, -1) + 1 : at + 1]]
@@ -194,20 +219,34 @@ def watched(seen: list[dict[str, Any]]) -> Callable[..., Any]:
 
 def table(figures: dict[str, Any]) -> str:
     """How many were found, and where."""
+    made, others = figures["made"], figures["right_with_other_weights"]
+    rows = {
+        "made": made,
+        "found": figures["found"],
+        "found first where they were made": figures["right"],
+        "- at a value that the catalogue names": figures["right_as_named"],
+        "- where the original makes it, one step beside that": figures["right_at_neighbour"],
+        "- only with other weights and eps, where float32 shows more": len(others),
+    }
     lines = [
         f"{figures['faults']} mistakes, made in transformers {figures['versions']['transformers']} "
-        f"{figures['made']} times (one for each family that can make it, or more); floors of "
+        f"{made} times (one for each family that can make it, or more); floors of "
         f"{figures['runs']} honest runs.",
         "",
         "| | Mistakes |",
         "|---|---|",
-        f"| made | {figures['made']} |",
-        f"| found | {figures['found']} ({figures['found'] / figures['made']:.1%}) |",
-        f"| found first where they were made | {figures['right']} "
-        f"({figures['right'] / figures['made']:.1%}) |",
+        *(f"| {what} | {count} ({count / made:.1%}) |" for what, count in rows.items()),
+        "",
+        f"Not found where it was made: {_names(x['fault'] for x in figures['not_right'])}. A step "
+        f"beside: {_names(figures['neighbours'])}. Only with other weights: "
+        f"{_names(x['fault'] for x in others)}.",
         "",
         "| First seen at | Mistakes |",
         "|---|---|",
     ]
     lines += [f"| {place} | {count} |" for place, count in figures["at"].items()]
     return "\n".join(lines)
+
+
+def _names(faults: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in sorted(set(faults))) or "none"

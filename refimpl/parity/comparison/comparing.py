@@ -23,6 +23,7 @@ from refimpl.parity.comparison.naming import (
 from refimpl.parity.comparison.numbers import arithmetic_of
 from refimpl.parity.comparison.tokens import compare_inputs
 from refimpl.parity.comparison.truth import Inputs, Reference, open_reference
+from refimpl.parity.comparison.unseeing import OPEN_IN, left_open
 from refimpl.parity.comparison.verdict import DIFF, ComparisonReport, Verdict
 from refimpl.parity.dumps import read_dump
 from refimpl.parity.dumps.dump import Dump
@@ -69,7 +70,7 @@ def compare(
     given = candidate if isinstance(candidate, Dump) else read_dump(Path(candidate))
     called = "the candidate's dump" if isinstance(candidate, Dump) else str(candidate)
     how = arithmetic_of(given) if arithmetic is None else find_arithmetic(arithmetic).name
-    right = open_reference(reference, given, inputs).storing(how)
+    right = open_reference(reference, given, inputs).with_tables().storing(how)
     kept = represent_inputs(find_arithmetic(how), given.inputs)
     tokens = tuple(compare_inputs(kept, right.arrays))
     blank = ComparisonReport(
@@ -94,6 +95,7 @@ def compare(
         given=_as_dump(given, truth, named),
         forced=None if court.forced is None else court.forced.dump,
         notes=tuple(_notes(right, given)),
+        ignore_padding=ignore_padding,
     )
 
 
@@ -105,7 +107,12 @@ def _court(
     if right.model is not None:
         forced = force(right.model, right.call, truth, named.values)
     about = right.about_call()
-    return Court(truth, floors, about, named.values, named.notes, copies, forced, ignore_padding)
+    unseen = {}
+    if right.model is not None and floors.arithmetic in OPEN_IN:
+        unseen = left_open(right.model, right.call, truth)
+    return Court(
+        truth, floors, about, named.values, named.notes, copies, forced, ignore_padding, unseen
+    )
 
 
 def _floors(

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy
 
-from refimpl.parity.comparison import hints
+from refimpl.parity.comparison import hints, unseeing
 from refimpl.parity.comparison.axes import Call, padded_elements
 from refimpl.parity.comparison.forcing import Forced
 from refimpl.parity.comparison.metrics import measure, root_mean_square, top_agreement
@@ -28,7 +28,8 @@ from refimpl.parity.comparison.verdict import (
 )
 from refimpl.parity.comparison.where import where
 from refimpl.parity.dumps.dump import Dump
-from refimpl.parity.floors import Errors, Floors, differences, measure_errors, ratio
+from refimpl.parity.faults.run import place_of
+from refimpl.parity.floors import Errors, Floors, differences, ratio, sizes
 
 # Outputs that a call gives only when it is asked to.
 _ON_REQUEST = ("hidden_states", "attentions", "cross_attentions", "past_key_values")
@@ -49,6 +50,7 @@ class Court:
     copies: Mapping[str, str] = field(default_factory=dict)  # outputs that are a tap: that tap
     forced: Forced | None = None
     ignore_padding: bool = False
+    left_open: Mapping[str, numpy.ndarray] = field(default_factory=dict)  # elements, by our name
 
 
 def judge(court: Court) -> Iterator[Verdict]:
@@ -134,7 +136,7 @@ def _top_note(verdict: Verdict, given: numpy.ndarray, truth: numpy.ndarray) -> s
 class _Part(NamedTuple):
     """An error of one kind: free-running, or introduced here."""
 
-    error: numpy.ndarray  # absolute
+    error: numpy.ndarray  # with its sign
     errors: Errors
     floor: Errors
 
@@ -153,14 +155,17 @@ def _judge_floats(
     if court.ignore_padding:
         padded = padded_elements(axes, truth.shape)
         given = given if padded is None else numpy.where(padded, truth, given)
-    free = _part(given, truth, court.floors.free[name])
     own = _introduced(court, name, given, truth)
+    if name in court.left_open:  # there the candidate need not be as we are, but true to itself
+        given = numpy.where(court.left_open[name], truth, given)
+        verdict = _noted(verdict, unseeing.NOTE)
+    free = _part(given, truth, court.floors.free[name])
     units = max(free.units.values())
     introduced = None if own is None else max(own.units.values())
     status, origin = _status(units, introduced, limit, parted)
     shown = own if own is not None and origin == INTRODUCED else free
-    not_finite = int((numpy.isinf(shown.error)).sum())
-    if status == DIFF and not_finite:
+    not_finite = int(numpy.isinf(shown.error).sum()) if status == DIFF else 0
+    if not_finite:
         status = NAN
         verdict = _noted(verdict, f"{not_finite} of {truth.size} not finite, or should not be")
     metrics = measure(given, truth)
@@ -214,6 +219,8 @@ def _introduced(
     if court.ignore_padding:
         padded = padded_elements(court.call.axes(name, truth.shape), truth.shape)
         expected = expected if padded is None else numpy.where(padded, given, expected)
+    if name in court.left_open and (long_way or place_of(name) == "probs"):
+        expected = numpy.where(court.left_open[name], given, expected)
     grown = _growth(expected, truth)
     return _part(given, expected, Errors(*(x * grown for x in floor)))
 
@@ -223,10 +230,17 @@ def _growth(expected: numpy.ndarray, truth: numpy.ndarray) -> float:
 
     Rounding grows with what is rounded.
     """
-    sizes = [root_mean_square(x[numpy.isfinite(x)]) for x in (expected, truth)]
-    return max(1.0, sizes[0] / sizes[1]) if all(sizes) else 1.0
+    if expected is truth:
+        return 1.0
+    size, usual = (root_mean_square(_finite(x)) for x in (expected, truth))
+    return max(1.0, size / usual) if size and usual else 1.0
+
+
+def _finite(x: numpy.ndarray) -> numpy.ndarray:
+    finite = numpy.isfinite(x)
+    return x if finite.all() else x[finite]
 
 
 def _part(given: numpy.ndarray, expected: numpy.ndarray, floor: Errors) -> _Part:
-    error = numpy.abs(differences(given, expected))
-    return _Part(error, measure_errors(given, expected), floor)
+    error = differences(given, expected)
+    return _Part(error, sizes(error), floor)

@@ -22,6 +22,7 @@ def as_dict(report: ComparisonReport) -> dict[str, Any]:
         "reference": report.reference,
         "candidate": report.candidate,
         "arithmetic": report.arithmetic,
+        "ignore_padding": report.ignore_padding,
         "held": report.held,
         "exit_code": report.exit_code,
         "verdict": sentence(report),
@@ -35,15 +36,16 @@ def as_dict(report: ComparisonReport) -> dict[str, Any]:
         "counts": report.counts(),
         "notes": list(report.notes),
         "unknown": {name: list(near) for name, near in report.unknown.items()},
-        "values": [_plain(asdict(verdict)) for verdict in report.verdicts],
+        "values": [plain(asdict(verdict)) for verdict in report.verdicts],
     }
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """A value in JSON's types, which have no infinity: it is "inf", and "nan" for NaN."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(x) for key, x in value.items()}
+        return {str(key): plain(x) for key, x in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(x) for x in value]
+        return [plain(x) for x in value]
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     return value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy
@@ -25,13 +26,22 @@ def measure(given: numpy.ndarray, truth: numpy.ndarray) -> Metrics:
     >>> measure(numpy.asarray([3.0, 4.0]), numpy.asarray([3.0, 5.0])).max_rel
     0.2
     """
-    finite = numpy.isfinite(given) & numpy.isfinite(truth)
-    a, b = given[finite].astype(numpy.float64), truth[finite].astype(numpy.float64)
-    if not a.size:
+    given, truth = (x.astype(numpy.float64, copy=False) for x in (given, truth))
+    with numpy.errstate(invalid="ignore", over="ignore"):
+        error = given - truth
+    if not numpy.isfinite(error).all():
+        finite = numpy.isfinite(given) & numpy.isfinite(truth)
+        given, truth, error = given[finite], truth[finite], error[finite]
+    if not error.size:
         return Metrics(0.0, 0.0, 0.0, 1.0)
-    error = numpy.abs(a - b)
-    worst, largest = float(error.max()), float(numpy.abs(b).max())
-    return Metrics(worst, worst / (largest or 1.0), root_mean_square(error), cosine(a, b))
+    worst, largest = largest_of(error), largest_of(truth)
+    rms = root_mean_square(error)
+    return Metrics(worst, worst / (largest or 1.0), rms, cosine(given, truth))
+
+
+def largest_of(x: numpy.ndarray) -> float:
+    """The largest absolute value; 0 of nothing."""
+    return float(max(x.max(), -x.min())) if x.size else 0.0
 
 
 def root_mean_square(x: numpy.ndarray) -> float:
@@ -40,10 +50,11 @@ def root_mean_square(x: numpy.ndarray) -> float:
     >>> root_mean_square(numpy.asarray([3e200, 4e200])) == 5e200 / 2**0.5
     True
     """
-    largest = float(numpy.abs(x).max()) if x.size else 0.0
-    if largest == 0.0:
-        return 0.0
-    return largest * float(numpy.sqrt(numpy.mean(numpy.square(x / largest))))
+    largest = largest_of(x)
+    if largest in (0.0, math.inf):
+        return largest
+    scaled = (x / largest).reshape(-1)
+    return largest * float(numpy.sqrt(numpy.vdot(scaled, scaled) / x.size))
 
 
 def cosine(a: numpy.ndarray, b: numpy.ndarray) -> float:
@@ -52,7 +63,7 @@ def cosine(a: numpy.ndarray, b: numpy.ndarray) -> float:
     >>> cosine(numpy.asarray([3.0, 4.0]), numpy.asarray([4.0, 3.0]))
     0.96
     """
-    sizes = [float(numpy.abs(x).max()) if x.size else 0.0 for x in (a, b)]
+    sizes = [largest_of(x) for x in (a, b)]
     if not all(sizes):
         return 0.0 if any(sizes) else 1.0
     a, b = a / sizes[0], b / sizes[1]
@@ -71,5 +82,8 @@ def top_agreement(given: numpy.ndarray, truth: numpy.ndarray, k: int) -> tuple[i
 
 
 def _top(rows: numpy.ndarray, k: int) -> numpy.ndarray:
+    if k == 1:
+        first: numpy.ndarray = rows.argmax(axis=-1, keepdims=True)
+        return first
     best = numpy.argpartition(rows, rows.shape[-1] - k, axis=-1)[:, rows.shape[-1] - k :]
     return numpy.sort(best, axis=-1)

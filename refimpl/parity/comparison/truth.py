@@ -9,12 +9,14 @@ from typing import Any
 
 import numpy
 
+from refimpl.checkpoints.tables import TabledTensors
+from refimpl.checkpoints.weights import DeviceTensors, Weights
 from refimpl.models.model import ARCHITECTURES, Model, load
 from refimpl.parity.comparison.axes import Call, call_of
 from refimpl.parity.dumps import read_dump
 from refimpl.parity.dumps.dump import Dump
 from refimpl.parity.floors import find_arithmetic, represent_inputs
-from refimpl.parity.goldens import Golden, read_golden
+from refimpl.parity.goldens import Golden, join, read_golden, split
 from refimpl.parity.reference import run_reference
 
 Inputs = Mapping[str, Any]
@@ -33,12 +35,20 @@ class Reference:
     @property
     def arrays(self) -> dict[str, numpy.ndarray]:
         """The arrays of the call, without its switches."""
-        found = {k: numpy.asarray(x) for k, x in self.call.items() if not isinstance(x, bool)}
+        call = split(self.call)
+        found = {k: numpy.asarray(x) for k, x in call.items() if not isinstance(x, bool)}
         return {k: x for k, x in found.items() if x.dtype != object}
 
     def about_call(self) -> Call:
         """What is known of rows and positions."""
         return call_of(self.model, self.arrays)
+
+    def with_tables(self) -> Reference:
+        """The same with the word embeddings as a table, of which only rows in use are converted."""
+        if self.model is None or not isinstance(self.model.weights.arrays, DeviceTensors):
+            return self
+        weights = Weights(TabledTensors(self.model.weights.arrays))
+        return replace(self, model=replace(self.model, weights=weights))
 
     def storing(self, arithmetic: str) -> Reference:
         """The same with the weights and inputs as an arithmetic stores them.
@@ -117,7 +127,7 @@ def _of_dump(dump: Dump, name: str) -> Reference:
     if floats - {numpy.dtype("float64")} or not floats:
         got = ", ".join(sorted(map(str, floats))) or "no floats"
         raise ValueError(f"{name}: expected a reference in float64, got {got}")
-    call = {**dump.inputs, **dump.about.get("flags", {})}
+    call = {**join(dump.inputs), **dump.flags}
     checkpoint = dump.about.get("checkpoint")
     if not isinstance(checkpoint, str) or not dump.inputs:
         return Reference(name, None, call, dump)
@@ -135,9 +145,8 @@ def _call(model: Model, candidate: Dump, inputs: Inputs | None) -> Inputs:
     entry = ARCHITECTURES[model.architecture]
     known = {**entry.inputs(model.config), **dict.fromkeys(entry.flags)}
     if inputs is None:
-        flags = candidate.about.get("flags")
-        flags = flags if isinstance(flags, Mapping) else {}
-        inputs = {k: x for k, x in {**candidate.inputs, **flags}.items() if k in known}
+        given = {**join(candidate.inputs), **candidate.flags}
+        inputs = {k: x for k, x in given.items() if k in known}
     if not {"input_ids", "inputs_embeds"} & set(inputs):
         raise ValueError(
             "inputs: expected input_ids in the candidate's dump (input.input_ids), or inputs="

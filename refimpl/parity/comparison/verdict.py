@@ -81,6 +81,7 @@ class ComparisonReport:
     given: Dump  # the candidate's values, in our names and layouts
     forced: Dump | None = None  # what each operation makes of the candidate's values
     notes: tuple[str, ...] = ()  # what else a reader must know
+    ignore_padding: bool = False  # what is computed at padding was not judged
 
     @property
     def first(self) -> Verdict | None:

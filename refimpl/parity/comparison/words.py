@@ -39,8 +39,11 @@ def sentence(report: ComparisonReport) -> str:
 
 
 def rule(report: ComparisonReport) -> str:
-    """Say by which rule values were judged; "" where none were."""
-    return report.floors.describe() if report.floors.runs else ""
+    """Say by which rule values were judged, and which were not; "" where none were."""
+    if not report.floors.runs:
+        return ""
+    left_out = "; what is computed at padding was not judged" if report.ignore_padding else ""
+    return report.floors.describe() + left_out
 
 
 def _what(verdict: Verdict) -> str:

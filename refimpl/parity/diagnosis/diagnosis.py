@@ -10,12 +10,13 @@ import numpy
 
 from refimpl.models.model import Model
 from refimpl.parity.diagnosis.case import Case, Proof
+from refimpl.parity.diagnosis.pairs import pair_search
 from refimpl.parity.diagnosis.scan import Track
-from refimpl.parity.diagnosis.search import Found, Searched, pair_search, search
+from refimpl.parity.diagnosis.search import Found, search
 from refimpl.parity.diagnosis.subject import Subject, make_subject
 from refimpl.parity.dumps.dump import Dump
 from refimpl.parity.faults import CATALOGUE, Fault
-from refimpl.parity.floors import ARITHMETICS, find_arithmetic
+from refimpl.parity.floors import ARITHMETICS, MULTIPLIER, find_arithmetic
 from refimpl.parity.rounding import bfloat16, float16
 
 # A fault of precision is an arithmetic, seen from float32.
@@ -29,7 +30,15 @@ AS_ARITHMETIC = {
     "results_in_bfloat16": "bfloat16",
     "results_in_float16": "float16",
 }
-WIDER = ("bfloat16-weights", "float16-weights", "tf32", "float16", "bfloat16")
+# Others that a candidate in float32 numbers may have run in, and the rounding that they add.
+WIDER = {
+    "bfloat16-weights": 2.0**-9,
+    "float16-weights": 2.0**-11,
+    "tf32": 2.0**-11,
+    "float16": 2.0**-11,
+    "bfloat16": 2.0**-9,
+}
+ROOM = 8.0  # a typical error may be so many times what the rounding makes one expect
 TOO_GOOD = 0.2  # a typical error of fewer floors than this is that of a narrower arithmetic
 
 
@@ -139,27 +148,41 @@ def _fits(x: numpy.ndarray, to: Any) -> bool:
 def _ways(
     subject: Subject, cases: Sequence[Sequence[Case]], track: Track, told: bool
 ) -> Iterator[Found]:
-    """Look for an explanation: one fault, another arithmetic, two faults, both."""
-    searched: list[Searched] = []
-    for case in cases[0]:
+    """Look for an explanation: one fault, another arithmetic, two faults, both.
+
+    Of all that the candidate shows first. One fault that explains only some of it would hide two
+    that explain it all.
+    """
+    searched = [search(cases[0][0], track)]
+    yield searched[0].found
+    wider = [] if told else _wider(subject, searched[0].found.nothing)
+    yield from _other_arithmetics(wider)
+    yield pair_search(searched[0], track)
+    for case in cases[0][1:]:
         one = search(case, track)
-        if one.found.right and searched:
+        if one.found.right:
             break  # what parts is hidden there, not explained
         searched.append(one)
         yield one.found
-    if not told:
-        yield from _other_arithmetics(subject)
-    for one in searched:
+    for one in searched[1:]:
         yield pair_search(one, track)
-    if not told:
-        for name in WIDER[:3]:
-            yield search(Case(subject, ARITHMETICS[name]), track).found
+    for case in wider:
+        if case.how.results is None:
+            yield search(case, track).found
 
 
-def _other_arithmetics(subject: Subject) -> Iterator[Found]:
+def _wider(subject: Subject, nothing: Proof) -> list[Case]:
+    """The arithmetics that could be what makes most of a candidate's values part."""
+    if nothing.typical <= MULTIPLIER:
+        return []
+    float32 = ARITHMETICS["float32"].unit
+    names = [n for n, unit in WIDER.items() if nothing.typical <= ROOM * unit / float32]
+    return [Case(subject, ARITHMETICS[name]) for name in names]
+
+
+def _other_arithmetics(wider: Sequence[Case]) -> Iterator[Found]:
     """The reference as it is, in a wider arithmetic, if that is not far too wide."""
-    for name in WIDER:
-        case = Case(subject, ARITHMETICS[name])
+    for case in wider:
         proof = case.prove()
         if proof.holds and proof.typical > TOO_GOOD:
             yield Found(case, proof, (proof,))

@@ -17,9 +17,9 @@ from refimpl.parity.faults.fault import Function
 from refimpl.parity.faults.run import Run
 from refimpl.parity.floors import Arithmetic, Implementation, draw_implementation, represent_inputs
 from refimpl.parity.floors.narrow import round_like, widen
+from refimpl.parity.goldens import flatten
 from refimpl.parity.reference import Forced
 from refimpl.parity.staged import Stages, attention_in
-from refimpl.parity.verify import flatten
 from refimpl.replacing import replace as replace_operations
 
 Given = Mapping[str, numpy.ndarray]

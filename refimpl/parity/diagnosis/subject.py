@@ -13,8 +13,8 @@ from refimpl.backend import Array, to_numpy
 from refimpl.models.model import Model
 from refimpl.parity.dumps.dump import Dump
 from refimpl.parity.faults import CATALOGUE, Fault, applies, run_faulty
+from refimpl.parity.goldens import flatten, join
 from refimpl.parity.reference import Forced
-from refimpl.parity.verify import flatten
 from refimpl.replacing import replace as replace_operations
 
 Values = dict[str, numpy.ndarray]
@@ -74,8 +74,8 @@ def make_subject(
     Without ``taps`` only its outputs count. Raises ``ValueError`` where the inputs are nowhere, or
     where no value of the candidate has a name of the reference.
     """
-    call = dict(candidate.inputs if inputs is None else inputs)
-    call |= {k: x for k, x in candidate.about.get("flags", {}).items() if k not in call}
+    call = join(candidate.inputs) if inputs is None else dict(inputs)
+    call |= {k: x for k, x in candidate.flags.items() if k not in call}
     if not call:
         raise ValueError("inputs: expected those of the call, in the candidate's dump or given")
     names = candidate.values
@@ -108,7 +108,8 @@ def _as_taps(right: Values, given: Values, outputs: Set[str]) -> dict[str, str]:
     A hidden state is what a norm returned, attentions are probabilities: so they feed operations.
     """
     found: dict[str, str] = {}
-    taps = {n: x for n, x in right.items() if n not in outputs and n not in given}
+    computed = [name for name in right if name not in outputs]  # the last of them feeds nothing
+    taps = {n: right[n] for n in computed[:-1] if n not in given}
     for name in given:
         if name in outputs and name in right and right[name].ndim > 2:
             same = (n for n, x in taps.items() if numpy.array_equal(x, right[name]))

@@ -18,10 +18,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from refimpl.checkpoints.folder import size_of
 from refimpl.checkpoints.safetensors_file import SafetensorsFile
 from refimpl.errors import CheckpointError
 from refimpl.parity.dumps.dump import Dump
-from refimpl.parity.dumps.json_files import size_of
 from refimpl.parity.dumps.numbers import Numbers, dump_of, shown
 from refimpl.parity.dumps.printed import parse_printed, why_inexact
 

@@ -28,3 +28,10 @@ class Dump:
     def values(self) -> dict[str, numpy.ndarray]:
         """Taps, then outputs."""
         return {**self.taps, **self.outputs}
+
+    @property
+    def flags(self) -> dict[str, bool]:
+        """The switches of the call (``output_attentions``) that ``about`` tells."""
+        told = self.about.get("flags")
+        told = told if isinstance(told, Mapping) else {}
+        return {name: x for name, x in told.items() if isinstance(x, bool)}

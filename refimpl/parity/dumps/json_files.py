@@ -9,25 +9,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+from refimpl.checkpoints.folder import size_of
 from refimpl.errors import CheckpointError
 from refimpl.parity.dumps.numbers import shown
 
 LARGEST = 2 * 2**30  # bytes: base64 of 1.5 GB of numbers
 MOST_VALUES = 4_000_000
-
-
-def size_of(path: Path) -> int:
-    """Return how many bytes a file has; ``CheckpointError`` for what is no file of bytes.
-
-    A pipe, or a device, might never end.
-    """
-    try:
-        if not path.is_file():
-            said = "expected a file of bytes" if path.exists() else "no such file"
-            raise CheckpointError(f"{path}: {said}")
-        return path.stat().st_size
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-        raise CheckpointError(f"{path}: cannot be read: {error}") from None
 
 
 def read_json_file(path: Path) -> Any:

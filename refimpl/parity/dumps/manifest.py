@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy
 
+from refimpl.checkpoints.folder import size_of
 from refimpl.errors import CheckpointError
 from refimpl.parity.dumps.description import Described, read_description
 from refimpl.parity.dumps.dump import Dump
-from refimpl.parity.dumps.json_files import read_json_file, size_of
+from refimpl.parity.dumps.json_files import read_json_file
 from refimpl.parity.dumps.numbers import Numbers, dump_of, shaped, shown
 from refimpl.parity.dumps.numpy_files import map_file, read_npy
 from refimpl.parity.dumps.onnx_files import read_tensor_file

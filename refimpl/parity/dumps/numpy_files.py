@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy
 
+from refimpl.checkpoints.folder import size_of
 from refimpl.checkpoints.pytorch.zip_entries import Entry, read_entries, unpack
 from refimpl.errors import CheckpointError
-from refimpl.parity.dumps.json_files import size_of
 from refimpl.parity.dumps.numbers import NAMES, Numbers, shaped, shown
 
 MAGIC = b"\x93NUMPY"

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from secrets import token_hex
 from typing import Any
@@ -66,18 +66,23 @@ def beside(path: Path) -> Path:
 def new_file(path: Path) -> Iterator[Path]:
     """Give the path of a hidden file to fill, which becomes ``path`` when all went well.
 
-    Raises ``CheckpointError``, naming ``path``, where the system cannot write it.
+    Raises ``CheckpointError``, naming ``path``, where the system cannot write it, and where a
+    folder has that name, a pipe, or a device: /dev/null would be gone.
     """
+    if not path.name:
+        raise CheckpointError(f"{str(path)!r}: expected the name of a file")
     partial = path.with_name(f".{path.name}.{token_hex(4)}.partial")
     try:
-        if path.is_dir():
-            raise CheckpointError(f"{path}: expected the name of a file, it is a folder")
+        if path.exists() and not path.is_file():
+            what = "a folder" if path.is_dir() else "a pipe or a device"
+            raise CheckpointError(f"{path}: expected the name of a file, it is {what}")
         yield partial
         partial.replace(path)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be written: {error.strerror or error}") from None
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # it is gone, or never was
+            partial.unlink()
 
 
 def _pending(numbers: Numbers) -> Pending:

@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from refimpl.checkpoints.folder import size_of
 from refimpl.errors import CheckpointError
 from refimpl.parity.dumps.debugger import FULL, find_tree, is_debugger, read_debugger
 from refimpl.parity.dumps.description import read_description
 from refimpl.parity.dumps.dump import Dump
-from refimpl.parity.dumps.json_files import parse_json, read_json_file, size_of
+from refimpl.parity.dumps.json_files import parse_json, read_json_file
 from refimpl.parity.dumps.manifest import (
     MANIFEST,
     as_described,
@@ -171,19 +172,11 @@ def _read_folder(folder: Path) -> Dump:
 
 def _read_golden(folder: Path) -> Dump:
     """Return a golden's truth, in float64."""
-    try:
-        golden = read_golden(folder)
-        about = golden.description
-        return Dump(
-            golden.part("tap"),
-            golden.part("output"),
-            golden.part("input"),
-            {
-                "made_by": about["made_by"]["implementation"],
-                "architecture": about["architecture"],
-                "dtype": "float64",
-                "flags": about["flags"],
-            },
-        )
-    except (LookupError, TypeError, AttributeError, ValueError) as error:
-        raise CheckpointError(f"{folder / 'golden.json'}: is not a golden's: {error!r}") from None
+    golden = read_golden(folder)
+    about = {
+        "made_by": golden.description["made_by"]["implementation"],
+        "architecture": golden.description["architecture"],
+        "dtype": "float64",
+        "flags": golden.description["flags"],
+    }
+    return Dump(golden.part("tap"), golden.part("output"), golden.part("input"), about)

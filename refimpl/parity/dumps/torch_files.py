@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from refimpl.checkpoints.folder import size_of
 from refimpl.checkpoints.pytorch.file import Tensor, read_torch_file
 from refimpl.checkpoints.pytorch.pickled import describe
 from refimpl.errors import CheckpointError
-from refimpl.parity.dumps.json_files import size_of
 from refimpl.parity.dumps.numbers import Numbers, shown
 
 # The classes of what transformers' models return; such an object is not made here.

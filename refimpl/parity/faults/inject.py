@@ -17,7 +17,7 @@ from refimpl.models.model import ARCHITECTURES, Model
 from refimpl.parity.compare import relative_error
 from refimpl.parity.faults.fault import Fault, Function
 from refimpl.parity.faults.run import Run
-from refimpl.parity.verify import flatten
+from refimpl.parity.goldens import flatten
 from refimpl.replacing import replace as replace_operations
 from refimpl.replacing import running
 

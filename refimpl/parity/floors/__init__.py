@@ -8,7 +8,15 @@ other orders and roundings. ``docs/parity.md`` has how many false alarms this ma
 """
 
 from refimpl.parity.floors.arithmetic import ARITHMETICS, Arithmetic, find_arithmetic
-from refimpl.parity.floors.floor import Errors, Floor, Floors, differences, measure_errors, ratio
+from refimpl.parity.floors.floor import (
+    Errors,
+    Floor,
+    Floors,
+    differences,
+    measure_errors,
+    ratio,
+    sizes,
+)
 from refimpl.parity.floors.implementation import Implementation, draw_implementation
 from refimpl.parity.floors.measure import (
     MULTIPLIER,
@@ -39,5 +47,6 @@ __all__ = [
     "represent",
     "represent_inputs",
     "run_honest",
+    "sizes",
     "write_floors",
 ]

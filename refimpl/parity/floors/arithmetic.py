@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy
 
-from refimpl.backend import Array
-from refimpl.checkpoints.weights import Weights
-from refimpl.models.model import ARCHITECTURES, Model
+from refimpl.backend import Array, Namespace, Table
+from refimpl.checkpoints.tables import TabledTensors
+from refimpl.checkpoints.weights import DeviceTensors, Weights
+from refimpl.models.model import Model
 from refimpl.parity.floors.narrow import Narrow, Rounding, narrow, to_bfloat16, to_float16
 from refimpl.parity.rounding import tf32
 
@@ -30,6 +32,7 @@ class Arithmetic:
     stored: Rounding | None = None  # what becomes of a weight
     results: Rounding | None = None  # of the result of every step
     factors: Rounding | None = None  # of what matrices are multiplied from
+    factor_unit: float = 0.0  # the largest relative error of that
 
     def store(self, x: numpy.ndarray) -> numpy.ndarray:
         """(...) -> (...): numbers as this arithmetic stores weights, in the dtype they came in."""
@@ -49,9 +52,10 @@ class Arithmetic:
 
     def weights(self, model: Model) -> Model:
         """Return the model with its weights as this arithmetic stores them."""
-        if self.stored is None:
+        arrays = model.weights.arrays
+        if self.stored is None or (isinstance(arrays, _Changed) and arrays.change == self.store):
             return model
-        return replace(model, weights=Weights(_Changed(model, self.store)))
+        return replace(model, weights=Weights(_Changed(arrays, self.store)))
 
     def computing(self, model: Model) -> Model:
         """Return a model in ``dtype`` whose weights make all its arithmetic narrow, where it is.
@@ -60,50 +64,77 @@ class Arithmetic:
         """
 
         def change(x: numpy.ndarray) -> numpy.ndarray:
-            y = x.astype(self.dtype, copy=False)
-            return self.store(y) if self.results is None else narrow(y, self.results)
+            return self.store(x) if self.results is None else narrow(x, self.results)
 
-        return replace(
-            model, weights=Weights(_Changed(model, change)), dtype=self.dtype, kernels="plain"
-        )
+        arrays = _in_dtype(model.weights.arrays, self.dtype)
+        changed = arrays if self.stored is None else _Changed(arrays, change)
+        return replace(model, weights=Weights(changed), dtype=self.dtype, kernels="plain")
 
 
 class _Changed(Mapping[str, Array]):
-    """The weights of a model, each changed when it is first used, and kept."""
+    """Weights, each changed when it is first used, and kept."""
 
-    def __init__(self, model: Model, change: Rounding) -> None:
-        self._weights = model.weights
-        self._change = change
-        self._names = dict.fromkeys(_names(model))
+    def __init__(self, arrays: Mapping[str, Array], change: Rounding) -> None:
+        self.change = change
+        self._arrays = arrays
         self._kept: dict[str, Array] = {}
 
     def __getitem__(self, name: str) -> Array:
-        if name not in self._names:
-            raise KeyError(name)
         if name not in self._kept:
-            self._kept[name] = self._change(self._weights[name])
+            x = self._arrays[name]
+            change = self.change
+            self._kept[name] = _ChangedTable(x, change) if isinstance(x, Table) else change(x)
         return self._kept[name]
 
     def __contains__(self, name: object) -> bool:
-        return name in self._names
+        return name in self._arrays
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
+        return iter(self._arrays)
 
     def __len__(self) -> int:
-        return len(self._names)
+        return len(self._arrays)
+
+    def in_dtype(self, dtype: str) -> _Changed:
+        """The same, of the same weights in another dtype."""
+        return _Changed(_in_dtype(self._arrays, dtype), self.change)
 
 
-def _names(model: Model) -> list[str]:
-    """The names of a model's tensors, without those of modules that it does not have."""
-    expected = ARCHITECTURES[model.architecture].parameters(model.config)
-    return [name for name in expected if name.rpartition(".")[0] in model.weights]
+class _ChangedTable:
+    """A :class:`refimpl.backend.Table`, of which each row is changed when it is used."""
+
+    def __init__(self, table: Any, change: Rounding) -> None:
+        self._table, self._change = table, change
+        self.shape, self.dtype, self.device = table.shape, table.dtype, table.device
+
+    def rows(self, ids: Array) -> Array:
+        """ids (N) -> (N, D)"""
+        return self._change(self._table.rows(ids))
+
+    def blocks(self) -> Iterator[Array]:
+        """Yield all rows, some at a time."""
+        return map(self._change, self._table.blocks())
+
+    def __array_namespace__(self, api_version: str | None = None) -> Namespace:
+        return numpy
+
+
+def _in_dtype(arrays: Mapping[str, Array], dtype: str) -> Mapping[str, Array]:
+    """Weights in another dtype; from their files where they are, not from float64 and back."""
+    if isinstance(arrays, DeviceTensors | TabledTensors | _Changed):
+        return arrays.in_dtype(dtype)
+    return _Changed(arrays, lambda x: x.astype(dtype, copy=False))
 
 
 _ALL = (
     Arithmetic("float64", "double precision", dtype="float64", unit=2.0**-53),
     Arithmetic("float32", "single precision"),
-    Arithmetic("tf32", "float32, but matrices are multiplied from 11 bits", factors=tf32),
+    Arithmetic(
+        "tf32",
+        "float32, but matrices are multiplied from 11 bits",
+        factors=tf32,
+        factor_unit=2.0**-11,
+    ),
     Arithmetic(
         "float16",
         "half precision, summed in float32",

@@ -22,6 +22,8 @@ class Errors(NamedTuple):
     worst: float  # the largest element
 
 
+_SMALLEST = 1e-100  # errors from here to its reciprocal can be squared and summed
+
 Floor = Errors  # the same statistics of what honest runs are off by
 
 
@@ -30,28 +32,31 @@ def measure_errors(actual: numpy.ndarray, truth: numpy.ndarray) -> Errors:
 
     Both have one shape. Where both are the same infinity, or both NaN, there is no error.
     """
-    off = differences(actual, truth)
+    return sizes(differences(actual, truth))
+
+
+def sizes(off: numpy.ndarray) -> Errors:
+    """Return how large differences are: (..., N), numbers or infinity."""
     if not off.size:
         return Errors(0.0, 0.0, 0.0)
-    worst = float(numpy.abs(off).max())
-    if not math.isfinite(worst):
-        return Errors(math.inf, math.inf, math.inf)
-    scale = worst or 1.0  # so that no square overflows or vanishes
-    squares = (off / scale) ** 2
-    cells = numpy.sqrt(squares.mean(axis=-1)) if off.ndim else numpy.sqrt(squares)
-    return Errors(
-        float(numpy.sqrt(squares.mean())) * scale, float(cells.max(initial=0.0)) * scale, worst
-    )
+    worst = float(max(off.max(), -off.min()))
+    if worst == 0.0 or not math.isfinite(worst):
+        return Errors(worst, worst, worst)
+    scale = 1.0 if _SMALLEST < worst < 1.0 / _SMALLEST else worst  # or a square would overflow
+    x = numpy.atleast_1d(off if scale == 1.0 else off / scale)
+    squares = numpy.vecdot(x, x)  # of each cell
+    of_cell, of_all = squares.max() / x.shape[-1], squares.sum() / x.size
+    return Errors(math.sqrt(of_all) * scale, math.sqrt(of_cell) * scale, worst)
 
 
 def differences(actual: numpy.ndarray, truth: numpy.ndarray) -> numpy.ndarray:
     """Return actual - truth in float64, infinite where only one of the two is a finite number."""
-    actual, truth = (numpy.asarray(x, dtype=numpy.float64) for x in (actual, truth))
     with numpy.errstate(invalid="ignore", over="ignore"):
-        off = actual - truth
-    finite = numpy.isfinite(actual) & numpy.isfinite(truth)
-    if finite.all():
+        off = numpy.asarray(numpy.subtract(actual, truth, dtype=numpy.float64))
+    if numpy.isfinite(off).all():
         return off
+    actual, truth = (numpy.asarray(x, dtype=numpy.float64) for x in (actual, truth))
+    finite = numpy.isfinite(actual) & numpy.isfinite(truth)
     same = (actual == truth) | (numpy.isnan(actual) & numpy.isnan(truth))
     return numpy.where(finite, off, numpy.where(same, 0.0, numpy.inf))
 

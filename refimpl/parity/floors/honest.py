@@ -69,7 +69,7 @@ def one_by_one(a: Array, b: Array) -> Array:
     total = as_written(a[..., :0], b[..., :0])
     for i in range(0, a.shape[-1], size):
         cut = slice(i, i + size)
-        total = total + as_written(a[..., cut], b[..., cut])
+        total += as_written(a[..., cut], b[..., cut])
     return total
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy
 
 from refimpl import ops
+from refimpl.backend import Table
 from refimpl.parity.floors.arithmetic import Arithmetic
 from refimpl.parity.floors.by_lot import ByLot
 from refimpl.parity.floors.honest import (
@@ -73,10 +74,15 @@ class Implementation:
 
     def linear(self, x: Array, weight: Array, bias: Array | None = None) -> Array:
         """(..., I), (O, I), (O) -> (..., O)"""
-        y = self.multiply(x.reshape(-1, x.shape[-1]), weight)
+        rows = x.reshape(-1, x.shape[-1])
+        blocks = weight.blocks() if isinstance(weight, Table) else (weight,)
+        parts = []
+        for block in blocks:
+            parts.append(self.multiply(rows, block))
+        y = parts[0] if len(parts) == 1 else numpy.concatenate(parts, axis=1)
         if bias is not None:
-            y = round_like(y, weight) + bias if self.bias_apart else y + widen(bias)
-        y = round_like(y, weight)
+            y = round_like(y, block) + bias if self.bias_apart else y + widen(bias)
+        y = round_like(y, block)
         return y.reshape(*x.shape[:-1], weight.shape[0])
 
     def layer_norm(self, x: Array, weight: Array, bias: Array, *, eps: float) -> Array:

@@ -13,7 +13,7 @@ import numpy
 from refimpl.models.model import Model
 from refimpl.parity.dumps.dump import Dump
 from refimpl.parity.floors.arithmetic import Arithmetic, find_arithmetic
-from refimpl.parity.floors.floor import Errors, Floor, Floors, largest, measure_errors
+from refimpl.parity.floors.floor import Errors, Floor, Floors, largest, measure_errors, sizes
 from refimpl.parity.floors.implementation import Implementation, draw_implementation
 from refimpl.parity.reference import Forced, as_dump, run_forced, run_reference
 from refimpl.parity.staged import attention_in
@@ -22,6 +22,9 @@ from refimpl.taps import edit, record
 
 RUNS = 32  # of the bundled goldens' floors
 MULTIPLIER = 4.0
+POINTS = 8  # what operations are given when they are measured alone: so many times other numbers
+AT_EACH = 4  # runs, at least: a large model has few, and tensors that no luck rounds well
+NEAR = 4.0  # roundings that those may be off by
 
 Inputs = Mapping[str, Any]
 Values = Mapping[str, numpy.ndarray]
@@ -50,14 +53,39 @@ def measure_floors(
     exact, computing = how.weights(model), how.computing(model)
     inputs = represent_inputs(how, inputs)
     truth = run_reference(exact, inputs).values if truth is None else truth
-    kept = {name: represent(how, x) for name, x in truth.items()}
-    expected = run_forced(exact, inputs, kept).values
-    free, forced = ([_once_rounded(how, of)] for of in (truth, expected))
-    for number in track(range(runs)):
+    free, forced = [_once_rounded(how, truth)], []
+    given = _given(exact, how, inputs, truth, runs)
+    for number, (values, expected) in zip(track(range(runs)), given, strict=True):
         drawn = draw_implementation(how, number)
         free.append(_errors(run_honest(drawn, computing, inputs).values, truth))
-        forced.append(_errors(run_honest(drawn, computing, inputs, kept).values, expected))
+        forced.append(_errors(run_honest(drawn, computing, inputs, values).values, expected))
+        forced.append(_once_rounded(how, expected))
     return Floors(arithmetic, runs, MULTIPLIER, _largest_of(free), _largest_of(forced))
+
+
+def _given(
+    exact: Model, how: Arithmetic, inputs: Inputs, truth: Values, runs: int
+) -> Iterator[tuple[Values, Values]]:
+    """Yield, for each run, the values that operations are given, and what is right of these.
+
+    The same numbers are rounded to a narrow format in the same way by everyone, and that may go
+    well by luck. A port has other numbers, so operations are measured at several points.
+    """
+    points = max(1, min(POINTS, runs // AT_EACH))
+    for point in range(points):
+        values = {name: represent(how, _near(how, x, point)) for name, x in truth.items()}
+        expected = run_forced(exact, inputs, values).values
+        for _ in range(runs * point // points, runs * (point + 1) // points):
+            yield values, expected
+
+
+def _near(how: Arithmetic, x: numpy.ndarray, point: int) -> numpy.ndarray:
+    """(...) -> (...): numbers a few roundings from those of the truth, which is point 0."""
+    if x.dtype.kind != "f" or not point:
+        return x
+    off = NEAR * max(how.unit, how.factor_unit)
+    lots: numpy.ndarray = numpy.random.default_rng(point).uniform(-off, off, x.shape)
+    return x * (1.0 + lots)
 
 
 def run_honest(
@@ -121,8 +149,9 @@ def _once_rounded(how: Arithmetic, truth: Values) -> dict[str, Errors]:
 def _rounding_of(how: Arithmetic, x: numpy.ndarray) -> Errors:
     if x.dtype.kind != "f" or not x.size:
         return Errors(0.0, 0.0, 0.0)
-    sizes = numpy.maximum(numpy.abs(x), how.smallest)
-    size = measure_errors(numpy.where(numpy.isfinite(x), sizes, 0.0), numpy.zeros_like(x))
+    of_each = numpy.maximum(numpy.abs(x), how.smallest)
+    finite = numpy.isfinite(x)
+    size = sizes(of_each if finite.all() else numpy.where(finite, of_each, 0.0))
     of_all, of_cell = _spread(x.size), _spread(x.shape[-1] if x.ndim else 1)
     return Errors(
         size.rms * of_all * how.unit, size.cell * of_cell * how.unit, size.worst * how.unit

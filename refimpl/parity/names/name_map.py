@@ -25,6 +25,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from refimpl.checkpoints.folder import size_of
 from refimpl.errors import CheckpointError
 from refimpl.parity.names.layouts import LAYOUTS
 
@@ -74,7 +75,7 @@ def read_map(path: str | Path) -> NameMap:
     """
     path = Path(path)
     try:
-        if path.stat().st_size > _LIMIT:
+        if size_of(path) > _LIMIT:
             raise CheckpointError(f"{path}: expected a map of names, at most {_LIMIT} bytes")
         text = path.read_text(encoding="utf-8")
         entries = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)

@@ -116,11 +116,16 @@ def foreign_names(expected: Iterable[str], source: str) -> dict[str, str]:
     {'roberta.encoder.layer.3.attention.self.query': \
 'encoder.sentence_encoder.layers.3.self_attn.q_proj'}
     """
+    return {tap: one.theirs for tap, one in first_names(expected, source).items()}
+
+
+def first_names(expected: Iterable[str], source: str) -> dict[str, Called]:
+    """Return the first of a source's names for each of these taps, with its conditions."""
     best: dict[str, Called] = {}
     for one in called(expected, known_map(source)):
         if one.canonical not in best or one.rank < best[one.canonical].rank:
             best[one.canonical] = one
-    return {canonical: one.theirs for canonical, one in best.items()}
+    return best
 
 
 def foreign_name(canonical: str, source: str) -> str | None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy
 
-from refimpl.checkpoints.folder import INDEX, SINGLE, TORCH_INDEX, TORCH_SINGLE, read_json
+from refimpl.checkpoints.folder import INDEX, TORCH_INDEX, find_weights, read_json
 from refimpl.checkpoints.writing import (
     Pending,
     json_bytes,
@@ -19,7 +19,6 @@ from refimpl.checkpoints.writing import (
     write_file,
     write_safetensors,
 )
-from refimpl.errors import CheckpointError
 from refimpl.models.model import load
 from refimpl.parity.dumps.dump import Arrays
 from refimpl.parity.floors import RUNS, Floors, measure_floors, write_floors
@@ -112,13 +111,11 @@ def weight_files(checkpoint: Path) -> list[Path]:
 
     Raises ``CheckpointError`` where there are none.
     """
-    for single, index in ((SINGLE, INDEX), (TORCH_SINGLE, TORCH_INDEX)):
-        if (checkpoint / single).exists():
-            return [checkpoint / single]
-        if (checkpoint / index).exists():
-            shards = set(read_json(checkpoint / index).get("weight_map", {}).values())
-            return [checkpoint / index, *(checkpoint / name for name in sorted(shards))]
-    raise CheckpointError(f"{checkpoint}: expected weights, found none")
+    path, _ = find_weights(checkpoint)
+    if path.name not in (INDEX, TORCH_INDEX):
+        return [path]
+    shards = set(read_json(path).get("weight_map", {}).values())
+    return [path, *(checkpoint / name for name in sorted(shards))]
 
 
 def _put_weights(files: Sequence[Path], folder: Path, weights: str) -> dict[str, str]:

@@ -32,7 +32,7 @@ class LibraryEngine:
             name, self._data = os.fspath(model), read_model_file(model)
         self._library = sentencepiece.SentencePieceProcessor()
         try:
-            parse_file(self._data)
+            parse_file(self._data, without_pieces=True)  # the library reads them itself
             self._library.LoadFromSerializedProto(self._data)
             check_first_pieces([self.id_to_piece(i) for i in range(min(3, len(self)))])
         except RuntimeError as error:

@@ -119,13 +119,15 @@ def parse_model(data: bytes) -> SentencePieceModel:
     )
 
 
-def parse_file(data: bytes) -> tuple[dict[str, Any], list[int | bytes]]:
+def parse_file(
+    data: bytes, without_pieces: bool = False
+) -> tuple[dict[str, Any], list[int | bytes]]:
     """Return a file's settings, and its pieces as messages; ``ValueError`` where it has none.
 
     A file that was cut between two pieces is a well-formed message; but the settings come last.
     """
     try:
-        parts = list(fields(data))
+        parts = list(fields(data, PIECES if without_pieces else 0))
         header = parse_header(parts)
     except ValueError as error:
         raise ValueError(f"is no SentencePiece model ({error})") from None

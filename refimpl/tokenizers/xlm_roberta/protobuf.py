@@ -17,17 +17,18 @@ SIZES = {FIXED64: 8, FIXED32: 4}
 LONGEST_VARINT = 10  # bytes: 64 bits, seven to a byte
 
 
-def fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
+def fields(message: bytes, besides: int = 0) -> Iterator[tuple[int, int | bytes]]:
     """Give the number and the value of each field of a message, in order.
 
     >>> list(fields(bytes([1 << 3 | LENGTH, 2, 104, 105, 3 << 3 | VARINT, 0x81, 0x02])))
     [(1, b'hi'), (3, 257)]
 
-    A varint's value is an int, any other a bytes. Nothing is copied before it is known to be there.
+    Strings of the field ``besides`` may be passed over, which is faster. A varint's value is an
+    int, any other a bytes. Nothing is copied before it is known to be there.
     Raises ``ValueError`` where the bytes are no message.
     """
     at, end = 0, len(message)
-    while at < end:
+    while (at := pass_over(message, at, besides) if besides else at) < end:
         key, at = read_varint(message, at)
         number, wire = key >> 3, key & 7
         if number == 0:
@@ -46,6 +47,19 @@ def fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
             raise ValueError(f"{size} bytes announced at byte {at} of {end}")
         yield number, message[at : at + size]
         at += size
+
+
+def pass_over(message: bytes, at: int, number: int) -> int:
+    """Return where the strings of one field, each shorter than 128 bytes, end that begin at ``at``.
+
+    Raises ``ValueError`` where the last is cut short.
+    """
+    key, end = number << 3 | LENGTH, len(message)
+    while at + 1 < end and message[at] == key and message[at + 1] < 0x80:
+        at += 2 + message[at + 1]
+    if at > end:
+        raise ValueError(f"a string that ends at byte {at} of {end}")
+    return at
 
 
 def read_varint(message: bytes, at: int) -> tuple[int, int]:

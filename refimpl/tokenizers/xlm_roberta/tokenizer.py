@@ -174,7 +174,6 @@ class XLMRobertaTokenizer(Tokenizer):
         self.numbering = fairseq_numbering(len(engine)) if numbering is None else numbering
         self._special = self.numbering.special
         self._names = {**self.numbering.unused, **{i: name for name, i in self._special.items()}}
-        self._places = {i: place for place, i in enumerate(self.numbering.pieces)}
         self.vocab_size = self._special[MASK] + 1
         super().__init__(model_max_length, padding_side)
 
@@ -222,6 +221,11 @@ class XLMRobertaTokenizer(Tokenizer):
         if i in self._names:
             return self._names[i]
         return self.engine.id_to_piece(self._places[i])
+
+    @cached_property
+    def _places(self) -> dict[int, int]:
+        """The place in the model file of the piece with each id, for the way back."""
+        return {i: place for place, i in enumerate(self.numbering.pieces)}
 
     def _tokens_to_text(self, tokens: list[str]) -> str:
         return tokens_to_text(tokens)

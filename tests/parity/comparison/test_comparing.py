@@ -7,7 +7,8 @@ import pytest
 
 from refimpl.errors import CheckpointError
 from refimpl.models.model import load
-from refimpl.parity.comparison import ROUNDING, comparing, sentence
+from refimpl.parity.comparison import ROUNDING, as_dict, comparing, sentence
+from refimpl.parity.comparison.report import render
 from refimpl.parity.comparison.words import rule, unknown_lines
 from refimpl.parity.dumps import write_dump
 from refimpl.parity.dumps.dump import Dump
@@ -150,7 +151,21 @@ def test_two_faults_are_both_named(compare, candidate):
 def test_a_fault_of_padding_is_placed_there_and_may_be_left_out(compare, candidate):
     dump = candidate(CASE, "padding_vector_zeroed")
     assert compare(CASE, dump).first.where == "padded positions only"
-    assert compare(CASE, dump, ignore_padding=True).held
+    report = compare(CASE, dump, ignore_padding=True)
+    assert report.held
+    assert report.ignore_padding
+    assert as_dict(report)["ignore_padding"]
+    said = "what is computed at padding was not judged"
+    assert said in rule(report)
+    assert said in render(report)
+    assert said not in rule(compare(CASE, dump))
+
+
+def test_kept_keys_are_inputs_by_their_parts():
+    golden = read_golden(case_folder("xmod/kept_keys"))
+    dump = run_reference(load(golden.folder, dtype="float32"), golden.inputs())
+    assert list(dump.inputs) == list(golden.part("input"))
+    assert comparing.compare(golden.folder, dump).held
 
 
 def test_in_low_precision_what_is_introduced_counts(compare, model):

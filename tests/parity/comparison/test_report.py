@@ -15,6 +15,7 @@ import numpy
 import pytest
 
 import refimpl
+from refimpl.errors import CheckpointError
 from refimpl.parity.comparison import compare
 from refimpl.parity.comparison.report import LIMIT, render, write_report
 from refimpl.parity.comparison.report.marks import GLYPHS, MEANINGS, STEPS, step
@@ -332,12 +333,13 @@ def test_the_file_is_written_whole_or_not_at_all(parts, tmp_path, monkeypatch):
     path = tmp_path / "report.html"
     write_report(parts, path)
     assert path.read_text("utf-8") == render(parts)
-    monkeypatch.setattr("os.fsync", lambda _: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        write_report(made_report(), path)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            write_report(made_report(), path)
     assert path.read_text("utf-8") == render(parts)
     assert list(tmp_path.iterdir()) == [path]
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(CheckpointError, match=r"report\.html: cannot be written: No such file"):
         write_report(parts, tmp_path / "missing" / "report.html")
 
 

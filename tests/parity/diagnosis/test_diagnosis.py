@@ -13,8 +13,7 @@ from refimpl.parity.diagnosis.honest import run_honestly
 from refimpl.parity.dumps import Dump
 from refimpl.parity.faults import CATALOGUE, Fault, run_faulty
 from refimpl.parity.floors import ARITHMETICS, MULTIPLIER
-from refimpl.parity.goldens import bundled, read_golden
-from refimpl.parity.verify import flatten
+from refimpl.parity.goldens import bundled, flatten, read_golden
 from tests.models.drawn import build
 
 HELD_OUT = 11  # an honest implementation that no floor was measured with

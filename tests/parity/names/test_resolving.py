@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from refimpl.parity.goldens import bundled, find_goldens, read_golden
 from refimpl.parity.names import SOURCES, foreign_name, foreign_names, make_map, resolve
+from refimpl.parity.names.sources import first_names
 
 B, S, H, K = 2, 5, 3, 4
 D = H * K
@@ -40,7 +41,9 @@ def cases():
 @pytest.mark.parametrize(("taps", "expected"), list(cases()))
 def test_every_name_of_a_source_leads_back(source, taps, expected):
     theirs = foreign_names(taps, source)
-    found = resolve({name: taps[tap] for tap, name in theirs.items()}, expected, source)
+    beside = {one.beside: () for one in first_names(taps, source).values() if one.beside}
+    dump = {name: taps[tap] for tap, name in theirs.items()}
+    found = resolve({**beside, **dump}, expected, source)
     # XLM's table of words is looked up twice: one tensor for both is neither.
     twice = {n for n in taps if f"{n}.token_types" in taps and f"{n}.token_types" not in theirs}
     assert {t: g.name for t, g in found.named.items() if t in taps} == {
@@ -53,6 +56,44 @@ def test_a_source_with_our_names_has_all_taps(source):
     for folder in find_goldens(bundled() / "xlm"):
         taps = list(read_golden(folder).description["taps"])
         assert list(foreign_names(taps, source)) == taps
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        ["Sigmoid", "Mul"],
+        ["Div", "Erf", "Add", "Mul", "Mul_1"],
+        ["Mul", "Pow", "Mul_1", "Add", "Mul_2", "Tanh", "Add_1", "Mul_3"],
+        ["Mul", "Mul_1", "Mul_2", "Add", "Mul_3", "Tanh", "Add_1", "Mul_4", "Mul_5"],
+        ["Tanh"],
+        ["Relu"],
+        ["Gelu"],
+    ],
+)
+def test_an_activation_of_a_graph_is_its_last_step(steps):
+    module, tap = "/encoder/layer.0/intermediate", "encoder.layer.0.intermediate"
+    names = [f"{module}/intermediate_act_fn/{step}_output_0" for step in steps]
+    dump = {f"{module}/dense/Add_output_0": (B, S, 11), **dict.fromkeys(names, (B, S, 11))}
+    found = resolve(dump, dict.fromkeys((f"{tap}.dense", tap), (B, S, 11)), "onnx")
+    assert found.named[tap].name == names[-1]
+
+
+def test_a_sum_of_vectors_in_a_graph_is_no_position():
+    taps = {"embeddings.position_ids": (B, S), "embeddings.position_embeddings": (B, S, D)}
+    vectors = {f"/embeddings/{n}_output_0": (B, S, D) for n in ("Add", "Add_1")}
+    assert resolve(vectors, taps, "onnx").named == {}
+    ids = {"/embeddings/Add_output_0": (B, S), "/embeddings/Add_2_output_0": (B, S, D)}
+    assert list(resolve({**vectors, **ids}, taps, "onnx").named) == ["embeddings.position_ids"]
+
+
+def test_a_piece_of_a_language_is_not_its_tap():
+    module = "/encoder/layer.0/output/en_XX"
+    tap = "encoder.layer.0.output.adapter_modules.en_XX"
+    taps = {f"{tap}.dense1": (3, S, 4), f"{tap}.dense2": (3, S, D)}
+    first = {f"{module}/dense1/Add_output_0": (3, S, 4), f"{module}/dense2/Add_output_0": (3, S, D)}
+    assert list(resolve(first, taps, "onnx").named) == list(taps)
+    again = {f"{module}/dense1_1/MatMul_output_0": (1, S, 4)}
+    assert resolve({**first, **again}, taps, "onnx").named == {}
 
 
 def test_our_own_names_are_known_whatever_the_source():
