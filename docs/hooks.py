@@ -5,9 +5,6 @@ notebooks as pages.
 import re
 from pathlib import Path
 
-from mkdocs.structure.files import File
-from nbconvert import MarkdownExporter
-
 HERE = Path(__file__).parent
 NOTEBOOKS = HERE.parent / "notebooks"
 
@@ -23,6 +20,9 @@ CODE = re.compile(r"<code>[^<]*</code>")
 
 def on_files(files, config):
     """Add each executed notebook as a page, its figures as files beside it."""
+    from mkdocs.structure.files import File  # here: the tests of this file do without both
+    from nbconvert import MarkdownExporter
+
     exporter = MarkdownExporter(
         template_name="notebook", extra_template_basedirs=[str(HERE / "templates")]
     )

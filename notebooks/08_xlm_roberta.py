@@ -104,8 +104,8 @@ assert (
 )
 
 # %% [markdown]
-# In the base model this last product has 250,002 rows, and costs as much for one token as 27 layers:
-# more than twice the whole encoder. So one computes it for the blanks only.
+# In the base model this last product has 250,002 rows, and costs as much for one token as 27
+# layers: more than twice the whole encoder. So one computes it for the blanks only.
 
 # %%
 D, F, V = 768, 3072, 250_002

@@ -39,7 +39,10 @@ class Backend:
     device: Any
 
     def dtype(self, name: str) -> Any:
-        """Return the namespace's dtype called ``name`` (one of ``DTYPES``), or say who lacks it."""
+        """Return the namespace's dtype called ``name`` (one of ``DTYPES``), or say who lacks it.
+
+        Raises ``ValueError`` for a name that is none of them, and where the namespace lacks it.
+        """
         if name not in DTYPES:
             raise ValueError(f"dtype: expected one of {', '.join(DTYPES)}, got {name!r}")
         if name == "bfloat16" and self.name.startswith("cupy"):

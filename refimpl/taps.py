@@ -27,7 +27,7 @@ def tap(name: str, x: Array) -> Array:
     """Return ``x``, or what an editor makes of it; keep ``x`` under ``name`` where one records.
 
     What is recorded is what was computed here, before the editor. A name that comes twice in one
-    recording is an error: two places would share one golden.
+    recording is an error: two places would share one golden. Raises ``ValueError`` for it.
     """
     taps = _recorder.get()
     if taps is not None:

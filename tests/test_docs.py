@@ -40,7 +40,7 @@ from refimpl.tokenizers.xlm_roberta import tokenizer as xlm_roberta
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
-PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md"))]
 GOLDENS = {
     case_name(folder): json.loads((folder / "golden.json").read_text("utf-8"))
     for folder in find_goldens(ROOT / "golden")
@@ -161,6 +161,18 @@ def test_code_runs_and_prints_what_the_page_shows(page, monkeypatch, tmp_path):
             assert_printed(page, block.line, out.getvalue(), block.output)
 
 
+def run_refimpl(arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "refimpl", *arguments],
+        cwd=ROOT,
+        env={**os.environ, "COLUMNS": "80", "PYTHONIOENCODING": "utf-8"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        timeout=120,
+    )
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_commands_print_what_the_page_shows(page):
     for block in blocks(read(page)):
@@ -169,16 +181,7 @@ def test_commands_print_what_the_page_shows(page):
                 line, _, shown = part.partition("\n")
                 program, *arguments = shlex.split(line.removeprefix("$ "))
                 assert program == "refimpl", f"{page.name}: {line}"
-                done = subprocess.run(
-                    [sys.executable, "-m", "refimpl", *arguments],
-                    cwd=ROOT,
-                    env={**os.environ, "COLUMNS": "80", "PYTHONIOENCODING": "utf-8"},
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.STDOUT,
-                    encoding="utf-8",
-                    timeout=120,
-                )
-                assert_printed(page, block.line, done.stdout, shown)
+                assert_printed(page, block.line, run_refimpl(arguments).stdout, shown)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -190,7 +193,7 @@ def test_every_block_is_of_a_known_kind(page):
     assert claimed <= sum(bool(b.output) for b in blocks(text) if b.info == "python")
 
 
-@pytest.mark.parametrize("page", PAGES[1:], ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES[2:], ids=lambda page: page.name)
 def test_no_block_is_wider_than_the_page(page):
     lines = [line for block in blocks(read(page)) for line in block.text.splitlines()]
     assert [line for line in lines if len(line) > 84] == []
@@ -203,12 +206,19 @@ def slug(heading):
     return re.sub(r"[-\s]+", "-", re.sub(r"[^\w\s-]", "", heading).strip().lower())
 
 
+def source_of(path):
+    """The file that a page of the site is made of: a notebook's is the executed notebook."""
+    if path.parent == DOCS / "notebooks":
+        return ROOT / "notebooks" / path.with_suffix(".ipynb").name
+    return path
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)\s]+)\)", prose(read(page))):
         if not re.match(r"[a-z]+:", target):
             file, _, anchor = target.partition("#")
-            other = page.parent / file if file else page
+            other = source_of(page.parent / file) if file else page
             assert other.exists(), f"{page.name}: {target}"
             if anchor:
                 headings = re.findall(r"^#+ (.*)$", prose(read(other)), flags=re.MULTILINE)
@@ -232,7 +242,8 @@ def test_commands_and_extras_exist(page):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_paths_in_the_text_exist(page):
-    paths = re.findall(r"`((?:refimpl|golden|tests|tools|docs)/[\w./-]*)`", prose(read(page)))
+    folders = "refimpl|golden|tests|tools|docs|notebooks"
+    paths = re.findall(rf"`((?:{folders})/[\w./-]*)`", prose(read(page)))
     assert [p for p in paths if not (ROOT / p).exists()] == []
 
 
@@ -280,6 +291,108 @@ def test_the_api_page_has_every_public_name():
                 thing, "__module__", "refimpl.ops.activations"
             )  # of a table: ACTIVATIONS
             assert re.search(rf"^::: {home}(\.{name})?$", text, re.MULTILINE), name
+
+
+# --- the first pages ------------------------------------------------------------------------------
+
+STAND_INS = {"CHECKPOINT": "golden/xlm_roberta/from_text", "DUMP": None, "TEXTS.txt": None}
+NOT_PUBLISHED = 2  # `refimpl verify --checkpoint` of a checkpoint that nobody published
+
+
+def commands_of(text):
+    """The `refimpl ...` commands that stand in the tables of a page."""
+    cells = [cell for rows in tables(text) for row in rows for cell in row.values()]
+    return [c for cell in cells for c in code(cell) if c.startswith("refimpl ")]
+
+
+@pytest.fixture(scope="session")
+def stand_ins(tmp_path_factory):
+    """What the capital words of the commands stand for: a checkpoint, a port's dump, some texts."""
+    folder = tmp_path_factory.mktemp("stand_ins")
+    texts, dump = folder / "texts.txt", folder / "dump.safetensors"
+    texts.write_text("The lamp is on.\n", encoding="utf-8")
+    done = run_refimpl(["trace", "golden/xlm_roberta/padding_left", "-o", str(dump)])
+    assert done.returncode == 0, done.stdout
+    return {**STAND_INS, "DUMP": str(dump), "TEXTS.txt": str(texts)}
+
+
+@pytest.mark.parametrize("command", commands_of(read(ROOT / "README.md")))
+def test_the_commands_of_the_readme_run(command, stand_ins):
+    words = [stand_ins.get(word, word) for word in shlex.split(command)[1:]]
+    done = run_refimpl(words)
+    if words[:2] == ["verify", "--checkpoint"]:
+        assert (done.returncode, "in the registry" in done.stdout) == (NOT_PUBLISHED, True)
+    else:
+        assert done.returncode == 0, done.stdout
+
+
+def test_the_readme_is_one_page_with_its_two_commands():
+    text = read(ROOT / "README.md")
+    assert len(text.splitlines()) <= 100
+    shown = [block.text for block in blocks(text) if block.info == "sh"]
+    for shell, said in zip(shown, ("refimpl verify", "bin/pytest"), strict=True):
+        assert text.index(said) == text.index(shell) + shell.index(said), "CI looks for the first"
+    jobs = [row["You are"] for rows in tables(text) for row in rows if "You are" in row]
+    assert [re.match(r"\*\*a (\w+)", job)[1] for job in jobs] == ["learner", "porter", "validator"]
+
+
+def test_the_readme_says_what_is_where():
+    rows = [row for rows in tables(read(ROOT / "README.md")) for row in rows]
+    named = {name.strip("/") for row in rows for name in code(row.get("Where", ""))}
+    modules = [p for p in (ROOT / "refimpl").iterdir() if not p.name.startswith(("_", "."))]
+    package = {
+        f"refimpl/{path.name}"
+        for path in modules
+        if path.suffix == ".py" or (path / "__init__.py").exists()
+    }
+    targets = tomllib.loads(read(ROOT / "pyproject.toml"))["tool"]["hatch"]["build"]["targets"]
+    folders = {name for name in targets["sdist"]["include"] if (ROOT / name).is_dir()}
+    assert package | folders - {"refimpl"} <= named
+
+
+def test_the_tables_of_packages_are_those_of_the_project():
+    project = tomllib.loads(read(ROOT / "pyproject.toml"))["project"]
+
+    def names(requirements):
+        return [re.match(r"[\w.-]+", requirement)[0] for requirement in requirements]
+
+    needed = [name for row in table("install.md", "Package") for name in code(row["Package"])]
+    assert needed == names(project["dependencies"])
+    extras = {code(row["Extra"])[0]: code(row["Packages"]) for row in table("install.md", "Extra")}
+    assert extras == {k: names(v) for k, v in project["optional-dependencies"].items()}
+    assert f"Python {project['requires-python'].removeprefix('>=')} or later" in read(
+        DOCS / "install.md"
+    )
+
+
+def test_the_sources_are_packed_with_what_they_speak_of():
+    packed = tomllib.loads(read(ROOT / "pyproject.toml"))["tool"]["hatch"]["build"]["targets"]
+    assert [name for name in packed["sdist"]["include"] if not (ROOT / name).exists()] == []
+    linked = re.findall(r"\]\(([\w.]+)[/)]", read(ROOT / "README.md"))
+    assert (
+        {"docs", "CONTRIBUTING.md", "CITATION.cff"} <= set(linked) <= {*packed["sdist"]["include"]}
+    )
+
+
+def test_the_citation_is_of_this_version_and_of_the_papers():
+    text = read(ROOT / "CITATION.cff")
+    assert text.startswith("cff-version: 1.2.0\n")
+    assert f"\nversion: {refimpl.__version__}\n" in text
+    papers = re.findall(r"^    url: https://arxiv.org/abs/([\d.]+)$", text, re.MULTILINE)
+    cited = [
+        re.search(r"arxiv.org/abs/([\d.]+\d)", read(ROOT / "refimpl/models" / f"{name}.py"))[1]
+        for name in FAMILIES
+    ]
+    assert papers == cited
+
+
+def test_the_registry_is_as_large_as_told():
+    registry = json.loads(read(ROOT / "refimpl" / "checkpoints" / "registry.json"))
+    sizes = [str(len(registry[key])) for key in ("checkpoints", "numbers")]
+    told = r"(\d+) published checkpoints\b.*?\b(\d+) (?:published )?numbers"
+    for page in (DOCS / "checkpoints.md", ROOT / "CHANGELOG.md"):
+        found = re.search(told, read(page), re.DOTALL)
+        assert list(found.groups()) == sizes, page.name
 
 
 # --- coverage -------------------------------------------------------------------------------------
@@ -442,6 +555,7 @@ def test_the_tree_of_files_is_the_tree_of_files():
     paths = tree(listing.text)
     assert [p for p in paths if not (ROOT / p).exists()] == []
     package = [p for p in (ROOT / "refimpl").rglob("*.py") if not is_only_a_docstring(p)]
+    package += (ROOT / "tools").glob("*.py")
     assert [p for p in package if p.relative_to(ROOT).as_posix() not in paths] == []
 
 

@@ -117,7 +117,10 @@ def _refuse(what: str, **options: object) -> None:
 
 
 def find_file(source: Path) -> Path:
-    """Return the file with the tensors: ``source``, or the one in the folder ``source``."""
+    """Return the file with the tensors: ``source``, or the one in the folder ``source``.
+
+    Raises ``CheckpointError`` where there is none, or more than one, and for an archive.
+    """
     if source.is_file():
         if source.name.endswith(ARCHIVES):
             raise CheckpointError(f"{source}: is an archive: unpack it, and give the folder")
@@ -140,6 +143,9 @@ def from_hugging_face(folder: Path) -> Checkpoint:
 
     What old files hold beyond the weights is left out: buffers, and the second of two names for
     the same numbers, as ``save_pretrained`` of transformers leaves them out.
+
+    Raises ``CheckpointError`` for a file that names no one class, and where two names hold
+    different numbers.
     """
     config = read_json(folder / "config.json")
     names = config.get("architectures")

@@ -83,7 +83,10 @@ class Registry:
         return [number for number in self.numbers if number.of in names]
 
     def array(self, name: str) -> numpy.ndarray:
-        """Return an array of the safetensors file beside the registry."""
+        """Return an array of the safetensors file beside the registry.
+
+        Raises ``CheckpointError`` where it has none of this name.
+        """
         arrays = SafetensorsFile(self.path.with_suffix(".safetensors"))
         if name not in arrays:
             raise CheckpointError(f"{arrays.path}: expected an array {name!r}, found none")

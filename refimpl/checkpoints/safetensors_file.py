@@ -71,7 +71,10 @@ class SafetensorsFile(Mapping[str, numpy.ndarray]):
         return self._places[name][0]
 
     def stored(self, name: str) -> numpy.ndarray:
-        """Return a tensor as it is stored: of a bfloat16 the bits, as uint16."""
+        """Return a tensor as it is stored: of a bfloat16 the bits, as uint16.
+
+        Raises ``CheckpointError`` for a tensor that does not fit its shape.
+        """
         dtype, shape, start = self._places[name]
         count = math.prod(shape)
         raw = self._bytes[start : start + count * numpy.dtype(_DTYPES[dtype]).itemsize]

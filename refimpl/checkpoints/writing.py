@@ -181,6 +181,7 @@ def write_weights(folder: Path, tensors: Mapping[str, Pending], limit: int) -> I
     """Write ``model.safetensors``, or shards of up to ``limit`` bytes and their index.
 
     Yields each tensor's name when it is written.
+    Raises ``CheckpointError`` where what was written reads otherwise.
     """
     shards = plan_shards({name: tensor.size for name, tensor in tensors.items()}, limit)
     count = len(shards)

@@ -83,6 +83,7 @@ def generate(next_token: NextToken, prompt: Ids, settings: Settings) -> Generate
     """ids (B, S) -> ids (B*N, T)
 
     Continue each row of ``prompt`` until its end token or ``max_length``.
+    Raises ``ValueError`` for a prompt that is as long already.
     """
     if prompt.shape[1] >= settings.max_length:
         raise ValueError(

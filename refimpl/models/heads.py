@@ -66,6 +66,7 @@ def states_at(hidden: Array, places: Array) -> Array:
     """(B, S, D), ids (P, 2) -> (P, D)
 
     The hidden states at some places, each told by its text and its place in it.
+    Source: our own; the originals score all places.
     """
     xp = namespace(hidden, places)
     flat = xp.reshape(hidden, (-1, hidden.shape[2]))
@@ -88,6 +89,7 @@ def linear_head(w: Weights, x: Array) -> Array:
     """(..., D) -> (..., N)
 
     One linear map: tags and spans from hidden states, choices from the pooler's output.
+    Source: ``XLMRobertaForTokenClassification`` and the like, where it is their last module.
     """
     return tap(w.path, ops.linear(x, **w))
 
@@ -98,7 +100,7 @@ def linear_head(w: Weights, x: Array) -> Array:
 def label_loss(logits: Array, labels: Array) -> Array:
     """(..., N), ids (...) -> ()
 
-    Cross entropy over all places whose label is not -100.
+    Cross entropy over all places whose label is not -100. Source: ``XLMRobertaForMaskedLM``.
     """
     xp = namespace(logits, labels)
     rows = xp.reshape(logits, (-1, logits.shape[-1]))
@@ -110,7 +112,7 @@ def sequence_loss(logits: Array, labels: Array, *, problem_type: str) -> Array:
 
     The loss of the three kinds of sequence classification. ``labels`` are reals (B, N) for
     "regression" (or (B) where N is 1), class ids (B) for "single_label_classification", zeros and
-    ones (B, N) for "multi_label_classification".
+    ones (B, N) for "multi_label_classification". Source: ``XLMRobertaForSequenceClassification``.
     """
     if problem_type == "single_label_classification":
         return label_loss(logits, labels)
@@ -126,6 +128,7 @@ def span_loss(start_logits: Array, end_logits: Array, start: Array, end: Array) 
 
     Mean of the cross entropies of first and last token. A place behind the text is not counted
     (the answer lies outside this window), one before it counts as place 0.
+    Source: ``XLMRobertaForQuestionAnswering``.
     """
     return (_place_loss(start_logits, start) + _place_loss(end_logits, end)) / 2
 
@@ -141,7 +144,7 @@ def _place_loss(logits: Array, places: Array) -> Array:
 
 
 def check_logits_at(labels: Array | None, logits_at: Array | None) -> None:
-    """Refuse a call that asks for a loss, which is over all places, and for scores of some."""
+    """Raise ``ValueError`` for a call that wants a loss, over all places, and scores of some."""
     if labels is not None and logits_at is not None:
         raise ValueError("logits_at: expected none beside labels, for the loss is over all places")
 
@@ -158,6 +161,7 @@ def for_masked_lm(
     """ids (B, S) -> (B, S, V)
 
     With ``logits_at`` (P, 2) the scores of these places only, (P, V).
+    Source: ``XLMRobertaForMaskedLM``.
     """
     check_logits_at(labels, logits_at)
     encoded = encode(w, config, **inputs)
@@ -181,6 +185,7 @@ def for_causal_lm(
 
     Scores of the next token at every place, or (P, V) at the places ``logits_at`` (P, 2). The loss
     compares the scores at each place with the label of the place after it.
+    Source: ``XLMRobertaForCausalLM``.
     """
     check_logits_at(labels, logits_at)
     if labels is not None:
@@ -203,7 +208,10 @@ def for_causal_lm(
 def for_sequence_classification(
     encode: Encode, w: Weights, config: Any, *, labels: Array | None = None, **inputs: Any
 ) -> SequenceClassifierOutput:
-    """ids (B, S) -> (B, N)"""
+    """ids (B, S) -> (B, N)
+
+    Source: ``XLMRobertaForSequenceClassification``.
+    """
     encoded = encode(w, config, **inputs)
     logits = classification_head(w["classifier"], encoded.last_hidden_state)
     loss = None
@@ -229,7 +237,10 @@ def problem_type(config: Any, labels: Array) -> str:
 def for_token_classification(
     encode: Encode, w: Weights, config: Any, *, labels: Array | None = None, **inputs: Any
 ) -> TokenClassifierOutput:
-    """ids (B, S) -> (B, S, N)"""
+    """ids (B, S) -> (B, S, N)
+
+    Source: ``XLMRobertaForTokenClassification``.
+    """
     encoded = encode(w, config, **inputs)
     logits = linear_head(w["classifier"], encoded.last_hidden_state)
     loss = None if labels is None else label_loss(logits, labels)
@@ -242,6 +253,7 @@ def for_multiple_choice(
     """ids (B, C, S) -> (B, C)
 
     Every choice is a text of its own; hidden states and attentions have B x C rows.
+    Source: ``XLMRobertaForMultipleChoice``.
     """
     texts = inputs["input_ids"] if "input_ids" in inputs else inputs["inputs_embeds"]
     batch, choices = texts.shape[:2]
@@ -261,7 +273,10 @@ def for_question_answering(
     end_positions: Array | None = None,
     **inputs: Any,
 ) -> QuestionAnsweringModelOutput:
-    """ids (B, S) -> (B, S), (B, S)"""
+    """ids (B, S) -> (B, S), (B, S)
+
+    Source: ``XLMRobertaForQuestionAnswering``.
+    """
     encoded = encode(w, config, **inputs)
     logits = linear_head(w["qa_outputs"], encoded.last_hidden_state)
     start_logits, end_logits = logits[:, :, 0], logits[:, :, 1]

@@ -103,7 +103,10 @@ class Model:
         return next_token.generate_with(self, input_ids, **options)
 
     def set_default_language(self, language: str) -> None:
-        """X-MOD: take ``language`` for texts whose call gives no ``lang_ids``."""
+        """X-MOD: take ``language`` for texts whose call gives no ``lang_ids``.
+
+        Raises ``ValueError`` for a language that the model lacks, or for a model that has none.
+        """
         languages = getattr(self.config, "languages", None)
         if languages is None:
             raise ValueError(f"set_default_language: {self.architecture} has no languages")
@@ -116,6 +119,8 @@ class Model:
 
         Source: Pfeiffer et al. 2022, section 4: so what is learned in one language works with the
         adapters of the others.
+
+        Raises ``ValueError`` for a model without language adapters.
         """
         if not hasattr(self.config, "languages"):
             raise ValueError(f"{self.architecture} has no language adapters")
@@ -220,8 +225,9 @@ def load(
     :mod:`refimpl.models.roberta` and :mod:`refimpl.models.xlm` tell.
 
     Raises ``CheckpointError`` for files that are missing, broken or not what the config says,
-    ``ValueError`` for an unknown dtype, backend or kernels. With ``stream`` a call may raise
-    ``CheckpointError`` too, where a file has changed since.
+    ``ValueError`` for an unknown dtype, backend or kernels, ``TypeError`` for a switch that is
+    neither True nor False. With ``stream`` a call may raise ``CheckpointError`` too, where a file
+    has changed since.
     """
     device = get_backend(backend)
     number = device.dtype(dtype)

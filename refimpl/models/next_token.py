@@ -29,7 +29,10 @@ def generate_with(
     return_dict_in_generate: bool = False,
     **options: Any,
 ) -> GenerateOutput | Ids:
-    """Generate with a model: see ``Model.generate``."""
+    """Generate with a model: see ``Model.generate``.
+
+    Raises ``ValueError`` for a class that does not generate.
+    """
     is_xlm = model.architecture == "XLMWithLMHeadModel"
     if not is_xlm and not model.architecture.endswith("ForCausalLM"):
         raise ValueError(
@@ -179,7 +182,7 @@ class XLMNext:
 
 
 def check_room(config: Any, position: int, length: int) -> None:
-    """Refuse to go on where the next token needs a position that the model does not have."""
+    """Raise ``ValueError`` where the next token needs a position that the model does not have."""
     if position >= config.max_position_embeddings:
         raise ValueError(
             f"max_length: expected an end before the positions do (max_position_embeddings "

@@ -85,6 +85,8 @@ def check_inputs(config: Any, inputs: Mapping[str, numpy.ndarray], past: int) ->
     The first ``pad_token_id + 1`` rows of the position table serve no token: 514 positions are 512
     tokens. Padding takes no position, so only tokens count, unless the vectors are given. A table
     of distances serves as many places as there are positions, padding too.
+
+    Raises ``ValueError``, which names the argument, what was expected and what came.
     """
     if config.pruned_heads and "head_mask" in inputs:
         raise ValueError("head_mask: expected none for a model with pruned_heads")

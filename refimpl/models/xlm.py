@@ -207,6 +207,7 @@ def places_of(inputs_embeds: Array) -> Array:
     """(B, S, D) -> ids (B, S)
 
     Ids that stand for vectors. None is padding: nobody can tell it from tokens any more.
+    Source: ``XLMModel.forward``.
     """
     xp = namespace(inputs_embeds)
     return xp.full_like(inputs_embeds[:, :, 0], -1, dtype=xp.int64)
@@ -215,7 +216,7 @@ def places_of(inputs_embeds: Array) -> Array:
 def positions_of(config: XLMConfig, input_ids: Array | None, inputs_embeds: Array | None) -> Array:
     """ids (B, S), (B, S, D) -> ids (1, S)
 
-    Number all places from 0 on, padding too.
+    Number all places from 0 on, padding too. Source: ``XLMModel.forward``.
     """
     texts: Array = inputs_embeds if input_ids is None else input_ids
     return arange(texts.shape[1], like=texts)[None, :]
@@ -234,6 +235,7 @@ def embeddings(
 
     Sum of word, position and language embeddings, normalised. Token types, where given, are rows
     of the word table: an oddity of the original that no published model uses.
+    Source: Lample & Conneau 2019, figure 1; ``XLMModel.forward``.
     """
     words = inputs_embeds
     if words is None:
@@ -273,6 +275,7 @@ def attention(
 
     Multi-head self-attention, its heads mixed again by a linear map. The softmax is taken in
     float32 at least, as XLM's authors chose.
+    Source: Vaswani et al. 2017, section 3.2.2; ``MultiHeadAttention``.
     """
     result = ops.multi_head_attention(
         tap(w.at("q_lin"), ops.linear(hidden, **w["q_lin"])),
@@ -296,6 +299,7 @@ def feed_forward(w: Weights, config: XLMConfig, hidden: Array) -> Array:
     """(B, S, D) -> (B, S, D)
 
     linear to 4 D, GELU (erf form) or ReLU, linear back.
+    Source: Vaswani et al. 2017, section 3.3; ``TransformerFFN``.
     """
     x = tap(w.at("lin1"), ops.linear(hidden, **w["lin1"]))
     x = tap(w.at("activation"), ops.gelu_erf(x) if config.gelu_activation else ops.relu(x))
@@ -316,6 +320,7 @@ def layer(
     Attention and feed-forward network, each added to its input and normalised; then zero at
     padding. The weights lie by kind, then by layer ("layer_norm1.3"), so the whole encoder's come
     in. Also returns what :func:`attention` does.
+    Source: the loop over layers of ``XLMModel.forward``.
     """
     eps = config.layer_norm_eps
     attended, result = attention(
@@ -331,7 +336,7 @@ def layer(
 def zero_padding(hidden: Array, tokens: Array) -> Array:
     """(B, S, D), mask (B, S) -> (B, S, D)
 
-    Set what stands at padding to zero.
+    Set what stands at padding to zero. Source: ``XLMModel.forward``.
     """
     xp = namespace(hidden, tokens)
     return hidden * xp.astype(tokens, hidden.dtype)[:, :, None]
@@ -359,6 +364,7 @@ def xlm(
     The encoder. Without ``attention_mask`` and ``lengths`` the padding ids are counted and taken
     to stand on the right. With a ``cache`` of the first T tokens (as an earlier call returned it),
     ``input_ids`` are still those of the whole text; only what comes after T is computed.
+    Source: ``XLMModel``.
     """
     places: Array = input_ids if inputs_embeds is None else places_of(inputs_embeds)
     if position_ids is None:

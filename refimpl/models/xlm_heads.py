@@ -86,6 +86,7 @@ def take_places(hidden: Array, places: Array) -> Array:
     """(B, S, D), ids (B, P) -> (B, P, D)
 
     The hidden states at other places in each row.
+    Source: ``torch.gather`` in ``XLMPoolerEndLogits``.
     """
     xp = namespace(hidden, places)
     index = xp.broadcast_to(places[:, :, None], (*places.shape, hidden.shape[2]))
@@ -120,6 +121,7 @@ def rule_out(logits: Array, p_mask: Array | None) -> Array:
     """(...), (...) -> (...)
 
     Give places that cannot be in the answer (``p_mask`` 1) a score of -1e30, of -65500 in float16.
+    Source: ``XLMPoolerStartLogits``.
     """
     if p_mask is None:
         return logits
@@ -190,7 +192,7 @@ def best_spans(
 def top_k(x: Array, k: int) -> tuple[Array, Array]:
     """(..., N) -> (..., P), (..., P)
 
-    The ``k`` largest of the last axis, largest first, and their places.
+    The ``k`` largest of the last axis, largest first, and their places. Source: ``torch.topk``.
     """
     order = descending_order(x)[..., :k]
     return namespace(x).take_along_axis(x, order, axis=-1), order
@@ -200,6 +202,7 @@ def by_rank(x: Array) -> Array:
     """(B, P, Q) -> (B, Q*P)
 
     All best last places (one for each first place), then all second best, and so on.
+    Source: ``XLMSQuADHead``.
     """
     xp = namespace(x)
     return xp.reshape(xp.permute_dims(x, (0, 2, 1)), (x.shape[0], -1))
@@ -253,7 +256,7 @@ def with_lm_head(
 
     With ``logits_at`` (P, 2) the scores of these places only, (P, V). The loss compares the scores
     at each place with the label of the same place, causal or not: shift the labels of a causal
-    model yourself.
+    model yourself. Source: ``XLMWithLMHeadModel``.
     """
     heads.check_logits_at(labels, logits_at)
     encoded = encode(w, config, **inputs)
@@ -274,7 +277,10 @@ def with_lm_head(
 def for_sequence_classification(
     encode: Encode, w: Weights, config: Any, *, labels: Array | None = None, **inputs: Any
 ) -> SequenceClassifierOutput:
-    """ids (B, S) -> (B, N)"""
+    """ids (B, S) -> (B, N)
+
+    Source: ``XLMForSequenceClassification``.
+    """
     encoded = encode(w, config, **inputs)
     logits = sequence_summary(_summary(w), config, encoded.last_hidden_state)
     loss = None
@@ -290,6 +296,7 @@ def for_multiple_choice(
     """ids (B, C, S) -> (B, C)
 
     Every choice is a text of its own; its summary is mapped to one score.
+    Source: ``XLMForMultipleChoice``.
     """
     texts = inputs["input_ids"] if "input_ids" in inputs else inputs["inputs_embeds"]
     batch, choices = texts.shape[:2]
@@ -316,6 +323,7 @@ def for_question_answering(
     """ids (B, S) -> (B, P), (B, P), (B, P*Q), (B, P*Q), (B)
 
     With the true places the loss, and nothing else; without them the best spans.
+    Source: ``XLMForQuestionAnswering``.
     """
     encoded = encode(w, config, **inputs)
     hidden, w = encoded.last_hidden_state, w["qa_outputs"]
@@ -336,7 +344,7 @@ def for_question_answering(
 def flat(x: Array | None) -> Array | None:
     """(B, 1) -> (B)
 
-    One value for each text, whichever way it was given.
+    One value for each text, whichever way it was given. Source: ``XLMSQuADHead``.
     """
     return None if x is None else namespace(x).reshape(x, (-1,))
 

@@ -25,7 +25,10 @@ def inputs(config: Any) -> Inputs:
 
 
 def check_inputs(config: Any, inputs: Mapping[str, numpy.ndarray], past: int) -> None:
-    """Refuse a text that is longer than there are positions, and what does not go together."""
+    """Refuse a text that is longer than there are positions, and what does not go together.
+
+    Raises ``ValueError``, which names the argument, what was expected and what came.
+    """
     name = "input_ids" if "input_ids" in inputs else "inputs_embeds"
     length = inputs[name].shape[-2 if name == "inputs_embeds" else -1]
     if "position_ids" not in inputs and length > config.max_position_embeddings:

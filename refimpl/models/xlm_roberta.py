@@ -136,6 +136,7 @@ def positions_of(
 
     Number the tokens, from ``pad_token_id + 1`` on and passing over padding; where only vectors
     are given, all places. ``past`` tokens came in earlier calls.
+    Source: ``create_position_ids_from_input_ids``.
     """
     padding_idx = config.pad_token_id
     if input_ids is None:
@@ -156,6 +157,7 @@ def embeddings(
 
     Sum of word, token type and position embeddings, normalised. The published models have one
     token type, 0: its row is added everywhere. ``past`` tokens came in earlier calls.
+    Source: ``XLMRobertaEmbeddings``.
     """
     words = inputs_embeds
     if words is None:
@@ -191,7 +193,7 @@ def self_attention(
     """(B, S, D) -> (B, S, D)
 
     Every token looks at every token that the mask allows, once per head, and at those whose keys
-    and values an earlier call kept.
+    and values an earlier call kept. Source: ``XLMRobertaSelfAttention``.
     """
     relative = config.position_embedding_type != "absolute"
     result = ops.multi_head_attention(
@@ -214,7 +216,7 @@ def cross_attention(
     """(B, S, D) -> (B, S, D)
 
     Every token looks at the encoder's tokens. Their keys and values do not change from call to
-    call: kept ones are used again.
+    call: kept ones are used again. Source: ``XLMRobertaSelfAttention``.
     """
     query = tap(w.at("query"), ops.linear(hidden, **w["query"]))
     key = value = None
@@ -247,6 +249,7 @@ def add_and_norm(w: Weights, config: XLMRobertaConfig, x: Array, residual: Array
     """(B, S, I), (B, S, D) -> (B, S, D)
 
     How each part of a layer ends: a linear map, the residual added, the sum normalised.
+    Source: ``XLMRobertaSelfOutput``, ``XLMRobertaOutput``.
     """
     x = tap(w.at("dense"), ops.linear(x, **w["dense"])) + residual
     return tap(w.at("LayerNorm"), ops.layer_norm(x, **w["LayerNorm"], eps=config.layer_norm_eps))
@@ -256,7 +259,7 @@ def layer(w: Weights, config: XLMRobertaConfig, hidden: Array, around: Around) -
     """(B, S, D) -> (B, S, D)
 
     Self-attention, cross-attention in a decoder that has it, the feed-forward network; each added
-    to its input and normalised.
+    to its input and normalised. Source: ``XLMRobertaLayer``.
     """
     own = self_attention(w["attention.self"], config, hidden, around)
     hidden = add_and_norm(w["attention.output"], config, own.context, hidden)
@@ -294,6 +297,7 @@ def xlm_roberta(
     The encoder (or decoder). Without ``attention_mask`` every token is looked at, padding too.
     ``head_mask`` is (H), or (L, H) with a row for each layer. With ``past_key_values`` of T tokens,
     ``input_ids`` are the tokens after them and ``attention_mask`` (B, T + S) covers both.
+    Source: ``XLMRobertaModel``.
     """
     past = 0 if past_key_values is None else past_key_values[0][0].shape[2]
     hidden = embeddings(

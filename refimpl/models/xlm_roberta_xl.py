@@ -134,6 +134,7 @@ def positions_of(
 
     Number the tokens, from ``pad_token_id + 1`` on and passing over padding; where only vectors
     are given, all places. ``past`` tokens came in earlier calls.
+    Source: ``create_position_ids_from_input_ids``.
     """
     padding_idx = config.pad_token_id
     if input_ids is None:
@@ -154,6 +155,7 @@ def embeddings(
 
     Sum of word, token type and position embeddings, not normalised. The published models have one
     token type, 0: its row is added everywhere. ``past`` tokens came in earlier calls.
+    Source: ``XLMRobertaXLEmbeddings``.
     """
     words = inputs_embeds
     if words is None:
@@ -189,7 +191,7 @@ def self_attention(
     """(B, S, D) -> (B, S, D)
 
     Every token looks at every token that the mask allows, once per head, and at those whose keys
-    and values an earlier call kept.
+    and values an earlier call kept. Source: ``XLMRobertaXLSelfAttention``.
     """
     relative = config.position_embedding_type != "absolute"
     result = ops.multi_head_attention(
@@ -212,7 +214,7 @@ def cross_attention(
     """(B, S, D) -> (B, S, D)
 
     Every token looks at the encoder's tokens. Their keys and values do not change from call to
-    call: kept ones are used again.
+    call: kept ones are used again. Source: ``XLMRobertaXLSelfAttention``.
     """
     query = tap(w.at("query"), ops.linear(hidden, **w["query"]))
     key = value = None
@@ -245,6 +247,7 @@ def norm(w: Weights, name: str, config: XLMRobertaXLConfig, x: Array) -> Array:
     """(B, S, D) -> (B, S, D)
 
     The layer norm called ``name``: how each part of a layer begins, and how the encoder ends.
+    Source: ``XLMRobertaXLAttention``, ``XLMRobertaXLLayer``, ``XLMRobertaXLEncoder``.
     """
     return tap(w.at(name), ops.layer_norm(x, **w[name], eps=config.layer_norm_eps))
 
@@ -253,6 +256,7 @@ def add(w: Weights, x: Array, residual: Array) -> Array:
     """(B, S, I), (B, S, D) -> (B, S, D)
 
     How each part of a layer ends: a linear map, and what came in added.
+    Source: ``XLMRobertaXLSelfOutput``, ``XLMRobertaXLOutput``.
     """
     return tap(w.at("dense"), ops.linear(x, **w["dense"])) + residual
 
@@ -261,7 +265,7 @@ def layer(w: Weights, config: XLMRobertaXLConfig, hidden: Array, around: Around)
     """(B, S, D) -> (B, S, D)
 
     Self-attention, cross-attention in a decoder that has it, the feed-forward network; each
-    normalises first and adds its result to what came in.
+    normalises first and adds its result to what came in. Source: ``XLMRobertaXLLayer``.
     """
     x = norm(w["attention"], "self_attn_layer_norm", config, hidden)
     own = self_attention(w["attention.self"], config, x, around)
@@ -302,6 +306,7 @@ def xlm_roberta_xl(
     The encoder (or decoder). Without ``attention_mask`` every token is looked at, padding too.
     ``head_mask`` is (H), or (L, H) with a row for each layer. With ``past_key_values`` of T tokens,
     ``input_ids`` are the tokens after them and ``attention_mask`` (B, T + S) covers both.
+    Source: ``XLMRobertaXLModel``.
     """
     past = 0 if past_key_values is None else past_key_values[0][0].shape[2]
     hidden = embeddings(
@@ -336,6 +341,7 @@ def for_token_classification(
     """ids (B, S) -> (B, S, N)
 
     As in the rest of the family, but labels at padding do not count, whatever they are.
+    Source: ``XLMRobertaXLForTokenClassification``.
     """
     if labels is not None and attention_mask is not None and attention_mask.ndim == 2:
         xp = namespace(labels)

@@ -156,6 +156,7 @@ def positions_of(config: XmodConfig, input_ids: Array | None, words: Array, past
 
     Number the tokens, from ``pad_token_id + 1`` on and passing over padding; where only vectors
     are given, all places. ``past`` tokens came in earlier calls.
+    Source: ``create_position_ids_from_input_ids``.
     """
     padding_idx = config.pad_token_id
     if input_ids is None:
@@ -176,6 +177,7 @@ def embeddings(
 
     Sum of word, token type and position embeddings, normalised. The published models have one
     token type, 0: its row is added everywhere. ``past`` tokens came in earlier calls.
+    Source: ``XmodEmbeddings``.
     """
     words = inputs_embeds
     if words is None:
@@ -212,7 +214,7 @@ def self_attention(
     """(B, S, D) -> (B, S, D)
 
     Every token looks at every token that the mask allows, once per head, and at those whose keys
-    and values an earlier call kept.
+    and values an earlier call kept. Source: ``XmodSelfAttention``.
     """
     relative = config.position_embedding_type != "absolute"
     result = ops.multi_head_attention(
@@ -235,7 +237,7 @@ def cross_attention(
     """(B, S, D) -> (B, S, D)
 
     Every token looks at the encoder's tokens. Their keys and values do not change from call to
-    call: kept ones are used again.
+    call: kept ones are used again. Source: ``XmodSelfAttention``.
     """
     query = tap(w.at("query"), ops.linear(hidden, **w["query"]))
     key = value = None
@@ -268,6 +270,7 @@ def norm(w: Weights, config: XmodConfig, x: Array, word: str = "") -> Array:
     """(B, S, D) -> (B, S, D)
 
     The layer norm of an output module. Where it is used twice, ``word`` tells the taps apart.
+    Source: ``XmodAttention``, ``XmodOutput``, ``XmodLayer``, ``XmodEncoder``.
     """
     x = ops.layer_norm(x, **w["LayerNorm"], eps=config.layer_norm_eps)
     return tap(w.at("LayerNorm") + word, x)
@@ -276,7 +279,7 @@ def norm(w: Weights, config: XmodConfig, x: Array, word: str = "") -> Array:
 def add(w: Weights, x: Array, residual: Array) -> Array:
     """(B, S, I), (B, S, D) -> (B, S, D)
 
-    A linear map, and the residual added.
+    A linear map, and the residual added. Source: ``XmodSelfOutput``, ``XmodOutput``.
     """
     return tap(w.at("dense"), ops.linear(x, **w["dense"])) + residual
 
@@ -291,6 +294,7 @@ def attention_block(
     """(B, S, D) -> (B, S, D)
 
     Self- or cross-attention, added to its input; normalised before (pre-norm) or after.
+    Source: ``XmodAttention``.
     """
     x = norm(w["output"], config, hidden) if config.pre_norm else hidden
     result = attention(w["self"], config, x, around)
@@ -327,7 +331,7 @@ def language_adapter(
 def adapter(w: Weights, config: XmodConfig, x: Array) -> Array:
     """(..., D) -> (..., D)
 
-    One language's adapter: linear down, activation, linear up.
+    One language's adapter: linear down, activation, linear up. Source: ``XmodAdapter``.
     """
     x = tap(w.at("dense1"), ops.linear(x, **w["dense1"]))
     x = tap(w.at("activation"), ops.ACTIVATIONS[config.hidden_act](x))
@@ -338,7 +342,7 @@ def layer(w: Weights, config: XmodConfig, hidden: Array, around: Around) -> Laye
     """(B, S, D) -> (B, S, D)
 
     Self-attention, cross-attention in a decoder that has it, the feed-forward network with the
-    adapter of the text's language behind it.
+    adapter of the text's language behind it. Source: ``XmodLayer``.
     """
     hidden, own = attention_block(w["attention"], config, hidden, around, self_attention)
     cross = None
@@ -382,7 +386,7 @@ def xmod(
     ``head_mask`` is (H), or (L, H) with a row for each layer. With ``past_key_values`` of T tokens,
     ``input_ids`` are the tokens after them and ``attention_mask`` (B, T + S) covers both.
     ``lang_ids`` (B), or (B, S) for each token, are places in ``config.languages``; without them
-    ``config.default_language`` holds for all.
+    ``config.default_language`` holds for all. Source: ``XmodModel``.
     """
     past = 0 if past_key_values is None else past_key_values[0][0].shape[2]
     hidden = embeddings(

@@ -53,6 +53,8 @@ def relu(x: Array) -> Array:
     """(...) -> (...)
 
     max(x, 0).
+
+    Source: Nair & Hinton 2010; ``torch.nn.ReLU``.
     """
     return namespace(x).maximum(x, 0.0)
 
@@ -75,6 +77,8 @@ def tanh(x: Array) -> Array:
     """(...) -> (...)
 
     The hyperbolic tangent.
+
+    Source: ``torch.tanh``.
     """
     return namespace(x).tanh(x)
 

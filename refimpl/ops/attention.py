@@ -30,6 +30,8 @@ def split_heads(x: Array, *, size: int) -> Array:
     """(B, S, D) -> (B, H, S, K)
 
     Cut the last axis into heads of ``size`` (K) features each.
+
+    Source: Vaswani et al. 2017, section 3.2.2 (there: a linear map for each head).
     """
     xp = namespace(x)
     batch, length, width = x.shape
@@ -41,6 +43,8 @@ def merge_heads(x: Array) -> Array:
     """(B, H, S, K) -> (B, S, D)
 
     Undo :func:`split_heads`: the heads' features side by side again.
+
+    Source: Vaswani et al. 2017, section 3.2.2 (Concat).
     """
     xp = namespace(x)
     batch, heads, length, size = x.shape
@@ -52,6 +56,8 @@ def extend(past: Array | None, new: Array) -> Array:
     """(B, H, T-S, K), (B, H, S, K) -> (B, H, T, K)
 
     Put the keys (or values) of new tokens behind those that an earlier call kept, if it did.
+
+    Source: ``DynamicLayer.update`` of transformers.
     """
     return new if past is None else namespace(new).concat([past, new], axis=2)
 

@@ -29,6 +29,8 @@ def causal_mask(queries: int, keys: int, *, like: Array) -> Array:
 
     Let each of S queries look at itself and what stands before it among T keys. The queries are
     the last S of the T places, as they are when earlier keys come from a cache.
+
+    Source: Vaswani et al. 2017, section 3.2.3; ``get_masks`` of XLM.
     """
     place = arange(keys, like=like)
     return place[None, :] <= place[keys - queries :, None]

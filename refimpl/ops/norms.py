@@ -35,6 +35,8 @@ def softmax(x: Array) -> Array:
 
     exp(x) / sum(exp(x)) over the last axis, after subtracting the row's maximum: the result is
     the same, and exp cannot overflow.
+
+    Source: Goodfellow et al. 2016, Deep Learning, section 4.1 (the maximum); ``torch.softmax``.
     """
     xp = namespace(x)
     e = xp.exp(x - xp.max(x, axis=-1, keepdims=True))
@@ -60,6 +62,8 @@ def log_softmax(x: Array) -> Array:
     """(..., N) -> (..., N)
 
     log(softmax(x)) over the last axis, without the underflow of taking it in two steps.
+
+    Source: ``torch.log_softmax``.
     """
     xp = namespace(x)
     shifted = x - xp.max(x, axis=-1, keepdims=True)

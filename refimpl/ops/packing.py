@@ -32,6 +32,8 @@ def pack(x: Array, segments: Segments) -> Array:
 
     Take the tokens of all texts into one row, and leave the padding. ``x`` may have any axes
     behind the first two, or none.
+
+    Source: our own; the originals compute padding and mask it.
     """
     xp = namespace(x, segments.places)
     flat = xp.reshape(x, (-1, *x.shape[2:]))
@@ -43,6 +45,8 @@ def unpack(x: Array, segments: Segments) -> Array:
     """(1, N, D) -> (B, S, D)
 
     Undo :func:`pack`: every token in its text again, zeros at the padding.
+
+    Source: our own; the originals compute padding and mask it.
     """
     xp = namespace(x, segments.packed)
     rows = xp.concat([x[0, ...], xp.zeros_like(x[0, :1, ...])], axis=0)  # the last is the padding's
@@ -65,6 +69,8 @@ def attention_by_segments(
     Let the tokens of each text attend to one another: ``attend`` (multi-head attention) runs for
     each stack of texts of one length. ``mask`` (1, 1, 1, N) allows everything; ``options`` are
     those of ``attend``. Only the context is returned.
+
+    Source: our own; the originals compute padding and mask it.
     """
     xp = namespace(query, key, value)
     parts, start = [], 0

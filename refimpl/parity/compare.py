@@ -49,7 +49,10 @@ class Comparison(NamedTuple):
 
 
 def compare_exact(name: str, actual: numpy.ndarray, expected: numpy.ndarray) -> Comparison:
-    """Compare ids, lengths or booleans: equal in kind, shape and every element. Refuses floats."""
+    """Compare ids, lengths or booleans: equal in kind, shape and every element. Refuses floats.
+
+    Raises ``TypeError`` where the truth is of floats.
+    """
     if expected.dtype.kind not in "biu":
         raise TypeError(f"{name}: expected integers or booleans, got {expected.dtype}")
     if actual.dtype.kind != expected.dtype.kind:
@@ -70,6 +73,7 @@ def compare_floats(
     """Compare floats of ``dtype`` with a float64 truth: dtype, shape, finiteness, then values.
 
     Refuses integers: an id that is off by one may well be within a tolerance.
+    Raises ``TypeError`` where the truth is of them.
     """
     if expected.dtype.kind != "f":
         raise TypeError(f"{name}: expected floats, got {expected.dtype}")

@@ -111,7 +111,10 @@ def bundled() -> Path:
 
 
 def find_goldens(path: str | Path | None = None) -> list[Path]:
-    """Return the case folders at or under ``path``, in order of name; None is the bundled ones."""
+    """Return the case folders at or under ``path``, in order of name; None is the bundled ones.
+
+    Raises ``CheckpointError`` where there is none.
+    """
     root = bundled() if path is None else Path(path)
     folders = sorted(p.parent for p in root.rglob("golden.json"))
     if not folders:

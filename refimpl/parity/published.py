@@ -106,7 +106,11 @@ def verify_checkpoint(
 def identify(
     path: str | os.PathLike[str], folder: Path, registry: Registry, published_as: str | None = None
 ) -> Published:
-    """Return which published checkpoint a folder is to be: as told, as called, or as it looks."""
+    """Return which published checkpoint a folder is to be: as told, as called, or as it looks.
+
+    Raises ``ValueError`` for a name that no checkpoint has, ``CheckpointError`` for a folder that
+    looks like none or like several.
+    """
     if published_as is not None:
         told = registry.find(published_as)
         if told is None:

@@ -61,7 +61,10 @@ def assert_parity(
 
 
 def as_dump(candidate: Candidate) -> Dump:
-    """Return a candidate as a dump, whichever way it is given."""
+    """Return a candidate as a dump, whichever way it is given.
+
+    Raises ``TypeError`` for anything else than a mapping of arrays, a dump or a path.
+    """
     if isinstance(candidate, Dump):
         return candidate
     if isinstance(candidate, (str, os.PathLike)):

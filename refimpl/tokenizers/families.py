@@ -59,7 +59,7 @@ def find_family(folder: Path) -> Family:
 
 
 def check_names(file: Path, family: Family, present: list[str]) -> None:
-    """Refuse settings that name a class or a model of another family than the files are of."""
+    """Raise ``CheckpointError`` for settings that name a class or a model of another family."""
     settings = read_settings(file)
     for key, expected in (("tokenizer_class", family.classes), ("model_type", family.model_types)):
         value = settings.get(key)

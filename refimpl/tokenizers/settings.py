@@ -40,7 +40,7 @@ def expect(file: Path, key: str, expected: object, actual: object) -> None:
 
 
 def check_settings(file: Path, settings: dict[str, Any]) -> None:
-    """Refuse settings that would change ids and are not the published ones."""
+    """Raise ``CheckpointError`` for settings, other than the published ones, that change ids."""
     for key, expected in PUBLISHED.items():
         value = settings.get(key, expected)
         expect(file, key, expected, token_content(file, key, value))
@@ -83,7 +83,10 @@ def check_older_files(folder: Path, special: Mapping[str, int]) -> None:
 
 
 def max_length(file: Path, config: dict[str, Any]) -> int | None:
-    """Return ``model_max_length`` (long ago ``max_len``); None where there is no limit."""
+    """Return ``model_max_length`` (long ago ``max_len``); None where there is no limit.
+
+    Raises ``CheckpointError`` for anything but a whole number of at least 1.
+    """
     value = config.get("model_max_length", config.get("max_len"))
     if value is None:
         return None
@@ -98,7 +101,10 @@ def max_length(file: Path, config: dict[str, Any]) -> int | None:
 
 
 def padding_side(file: Path, config: dict[str, Any]) -> str:
-    """Return ``padding_side``, "right" where the file says nothing."""
+    """Return ``padding_side``, "right" where the file says nothing.
+
+    Raises ``CheckpointError`` for any other side.
+    """
     side = config.get("padding_side", "right")
     if side not in ("right", "left"):
         raise CheckpointError(f"{file}: padding_side: expected 'right' or 'left', got {side!r}")

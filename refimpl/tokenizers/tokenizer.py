@@ -301,7 +301,10 @@ class Tokenizer(ABC):
         skip_special_tokens: bool = False,
         clean_up_tokenization_spaces: bool = False,
     ) -> list[str]:
-        """Return the text of each list of ids; arguments and errors as in :meth:`decode`."""
+        """Return the text of each list of ids; arguments and errors as in :meth:`decode`.
+
+        Raises ``TypeError`` for anything but a list of lists.
+        """
         if isinstance(sequences, (str, bytes, Mapping)) or not isinstance(sequences, Iterable):
             raise TypeError(f"sequences: expected a list of lists of ids, got {kind(sequences)}")
         how = (skip_special_tokens, clean_up_tokenization_spaces)

@@ -69,7 +69,10 @@ class Setting(NamedTuple):
 
     @property
     def longest(self) -> int:
-        """The most tokens that a row may have: of the model, or fewer where the options say so."""
+        """The most tokens that a row may have: of the model, or fewer where the options say so.
+
+        Raises ``ValueError`` where they ask for more than there are positions.
+        """
         config = self.model.config
         places: int = config.max_position_embeddings
         if not self.model.architecture.startswith("XLM") or "Roberta" in self.model.architecture:

@@ -283,7 +283,10 @@ def tie(options: Options, tensors: dict[str, Pending]) -> dict[str, bool]:
 
 
 def choose(model: Model, architecture: str | None, head: str | None) -> tuple[str, str | None]:
-    """Return the class to make, and the classification head that it takes."""
+    """Return the class to make, and the classification head that it takes.
+
+    Raises ``CheckpointError`` for one that the file does not hold.
+    """
     classes = [model.family + kind for kind in (MASKED_LM, CLASSIFICATION)]
     names = ", ".join(model.classifiers) or "none"
     if architecture is None:

@@ -170,7 +170,10 @@ def layout_of(model: Model, prefix: str) -> Layout:
 
 
 def prediction_layout(options: Options, model: Model) -> Layout:
-    """The tensors of the layer that predicts words: one matrix, or an adaptive softmax."""
+    """The tensors of the layer that predicts words: one matrix, or an adaptive softmax.
+
+    Raises ``CheckpointError`` for clusters that do not get narrower.
+    """
     D = model.width
     if not model.adaptive:
         return linear(PROJ, PROJ, model.words, D)
@@ -188,7 +191,10 @@ def prediction_layout(options: Options, model: Model) -> Layout:
 
 
 def cutoffs_of(options: Options, model: Model) -> list[int]:
-    """Return where the clusters of an adaptive softmax begin: a list, or still "8000,20000"."""
+    """Return where the clusters of an adaptive softmax begin: a list, or still "8000,20000".
+
+    Raises ``CheckpointError`` where they do not rise, or pass the last word.
+    """
     value = originals.plain(options.values.get("asm_cutoffs"))
     parts = value.split(",") if isinstance(value, str) else value
     try:
@@ -220,7 +226,10 @@ def tie(options: Options, model: Model, tensors: dict[str, Pending]) -> dict[str
 
 
 def choose(model: Model, architecture: str | None) -> str:
-    """Return the class to make."""
+    """Return the class to make.
+
+    Raises ``CheckpointError`` for one that the file does not hold.
+    """
     classes = [WITH_HEAD, WITHOUT_HEAD] if model.predicts else [WITHOUT_HEAD]
     if architecture is None:
         return classes[0]
@@ -232,7 +241,10 @@ def choose(model: Model, architecture: str | None) -> str:
 
 
 def config_of(options: Options, model: Model) -> dict[str, Any]:
-    """Return the config, from the tensors and the options of the run."""
+    """Return the config, from the tensors and the options of the run.
+
+    Raises ``CheckpointError`` for heads that do not divide the width.
+    """
     options.agree("emb_dim", int, model.width, "embeddings.weight")
     options.agree("n_layers", int, model.layers, "attentions")
     options.agree("n_words", int, model.words, "embeddings.weight")
@@ -277,7 +289,10 @@ def config_of(options: Options, model: Model) -> dict[str, Any]:
 
 
 def languages_of(options: Options, count: int) -> dict[str, dict[str, Any]]:
-    """Return the tables of languages, from id to name and from name to id."""
+    """Return the tables of languages, from id to name and from name to id.
+
+    Raises ``CheckpointError`` where not every language has a name.
+    """
     given = options.get("id2lang", dict, {})
     names = [given.get(i) for i in range(len(given))]
     if len(given) not in (0, count) or not all(isinstance(name, str) for name in names):
@@ -319,6 +334,8 @@ def vocabulary_of(path: Path, words: list[str]) -> dict[str, int]:
 
     >>> list(vocabulary_of(Path(), [*SPECIAL, "the", "th@@", "@@@"]))[-3:]
     ['the</w>', 'th', '@']
+
+    Raises ``CheckpointError`` where two words would be one so marked.
     """
     vocabulary: dict[str, int] = {}
     for i, word in enumerate(words):

@@ -196,7 +196,10 @@ class Run:
 
 
 def family_of(model: Model) -> str:
-    """The family of a model: one of ``FAMILIES``."""
+    """The family of a model: one of ``FAMILIES``.
+
+    Raises ``ValueError`` for a model of none.
+    """
     for prefix, family in (("XLMRobertaXL", 2), ("XLMRoberta", 1), ("Xmod", 3), ("XLM", 0)):
         if model.architecture.startswith(prefix):
             return FAMILIES[family]

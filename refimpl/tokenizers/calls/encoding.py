@@ -152,7 +152,8 @@ def hand_over(
 def as_arrays(fields: Mapping[str, list[Any]], backend: str | Backend) -> dict[str, Any]:
     """Return fields as arrays (int64) of a backend.
 
-    Raises ``ValueError`` for rows of different lengths, and what ``get_backend`` raises.
+    Raises ``ValueError`` for rows of different lengths, ``TypeError`` for what is no backend, and
+    what ``get_backend`` raises.
     """
     if not isinstance(backend, (str, Backend)):
         raise TypeError(f"backend: expected a name or a Backend, got {kind(backend)}")

@@ -67,6 +67,8 @@ def keep(n: int, n_pair: int | None, plan: Plan, n_special: int) -> tuple[int, i
     first text's or, in windows, the longer text's (the second's, where both are equally long).
     "only_first" and "only_second" leave the other text whole. A text that is cut alone keeps a
     token, while "longest_first" may empty a pair.
+
+    Raises ``ValueError`` where only the second text may be cut and there is none.
     """
     excess = n + (n_pair or 0) + n_special - (plan.max_length or 0)
     if plan.truncation is None or excess <= 0:

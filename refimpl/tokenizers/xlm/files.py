@@ -116,7 +116,10 @@ def read_text(file: Path) -> str:
 
 
 def read_vocabulary(file: Path) -> dict[str, int]:
-    """Return the ids of vocab.json by token, each id there once."""
+    """Return the ids of vocab.json by token, each id there once.
+
+    Raises ``CheckpointError``, with the line, for anything else.
+    """
     text = read_text(file)
     try:
         pairs = json.loads(text, object_pairs_hook=list)
@@ -161,6 +164,7 @@ def read_merges(file: Path) -> dict[tuple[str, str], int]:
 
     What stands behind the two symbols of a line, as a count, is passed over. A symbol of more than
     one character must be made by a merge before, as in every list that was learnt.
+    Raises ``CheckpointError``, with the line, for anything else.
     """
     text = read_text(file).replace("\r\n", "\n").replace("\r", "\n")
     *lines, rest = text.split("\n")
@@ -190,7 +194,10 @@ def read_merges(file: Path) -> dict[tuple[str, str], int]:
 
 
 def read_languages(file: Path, settings: Mapping[str, Any]) -> dict[str, int]:
-    """Return ``lang2id``, empty where there is none; ``id2lang`` must say the same."""
+    """Return ``lang2id``, empty where there is none; ``id2lang`` must say the same.
+
+    Raises ``CheckpointError`` where they do not, or hold no ids.
+    """
     lang2id = settings.get("lang2id") or {}
     id2lang = settings.get("id2lang")
     if not isinstance(lang2id, dict) or not all(type(i) is int for i in lang2id.values()):
@@ -205,6 +212,7 @@ def read_special_tokens(folder: Path, settings: Mapping[str, Any]) -> SpecialTok
 
     Newer files have them in tokenizer_config.json, with ``added_tokens_decoder``; older ones in
     special_tokens_map.json and added_tokens.json too, which count only where that is missing.
+    Raises ``CheckpointError`` where they hold no tokens.
     """
     file = folder / SETTINGS_FILE
     roles, additional = _roles(file, settings, ROLES), _additional(file, settings)
@@ -265,6 +273,7 @@ def token_text(file: Path, key: str, token: Any) -> str:
 
     The object says too whether the token takes white space along or stands for whole words only:
     no published one does, and one that does is refused.
+    Raises ``CheckpointError`` for it, and for what is no token.
     """
     if isinstance(token, dict):
         for switch in ("lstrip", "rstrip", "single_word"):
@@ -276,7 +285,10 @@ def token_text(file: Path, key: str, token: Any) -> str:
 
 
 def check_ids(folder: Path, vocabulary: Mapping[str, int], tokens: SpecialTokens) -> None:
-    """Refuse special tokens without an id, added ones that contradict vocab.json, and holes."""
+    """Raise ``CheckpointError`` for special tokens without an id, contradictions, and holes.
+
+    An added token contradicts vocab.json where that has another id for it.
+    """
     for token, i in tokens.added.items():
         expect(folder, f"id of the added token {token!r}", vocabulary.get(token, i), i)
     known = {**vocabulary, **tokens.added}

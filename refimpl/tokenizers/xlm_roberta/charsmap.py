@@ -93,7 +93,7 @@ def parse_charsmap(data: bytes) -> Charsmap | None:
 
 
 def check_strings(strings: bytes, starts: list[int]) -> None:
-    """Refuse strings that are no UTF-8, do not end, or would begin inside a character."""
+    """Raise ``ValueError`` for strings that are no UTF-8, do not end, or begin in a character."""
     if not strings.endswith(b"\0"):
         raise ValueError("precompiled_charsmap: the last string does not end in a zero byte")
     try:
@@ -106,7 +106,7 @@ def check_strings(strings: bytes, starts: list[int]) -> None:
 
 
 def check_nodes(units: Sequence[int]) -> None:
-    """Refuse nodes whose children would lie outside, and ends of rules that lead to no leaf."""
+    """Raise ``ValueError`` for nodes with children outside, and ends of rules without a leaf."""
     if label(units[ROOT]) or ends_here(units[ROOT]) or not offset(units[ROOT]):
         raise ValueError("precompiled_charsmap: unit 0 is no root")
     for i, unit in enumerate(units):

@@ -306,7 +306,10 @@ ROWS = (-1.55, -2.6)  # where the two best ways are
 
 
 def draw(explained: LatticeExplanation, look: Look) -> Figure:
-    """Draw an arc for each candidate over its characters, and the two best ways below them."""
+    """Draw an arc for each candidate over its characters, and the two best ways below them.
+
+    Raises ``ValueError`` for a text too long to draw, ``MissingExtra`` without matplotlib.
+    """
     try:
         from matplotlib.figure import Figure
     except ImportError:

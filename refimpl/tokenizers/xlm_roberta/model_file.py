@@ -142,6 +142,8 @@ def parse_piece(i: int, message: int | bytes) -> tuple[str, float, Kind]:
     >>> score = bytes([0, 0, 32, 192])  # a float32, little-endian
     >>> parse_piece(5, field(PIECE, "▁the".encode()) + field(SCORE, score, FIXED32))
     ('▁the', -2.5, <Kind.NORMAL: 1>)
+
+    Raises ``ValueError`` for text that is no UTF-8, a score of another size, an unknown kind.
     """
     said = dict(fields(expect(bytes, message, f"piece {i}")))
     piece = expect(bytes, said.get(PIECE, b""), f"piece {i}")
@@ -162,7 +164,10 @@ KINDS = {int(kind): kind for kind in Kind}
 
 
 def parse_header(parts: list[tuple[int, int | bytes]]) -> dict[str, Any]:
-    """Return the settings among the fields of a file; what is not said has the schema's default."""
+    """Return the settings among the fields of a file; what is not said has the schema's default.
+
+    Raises ``ValueError`` for a model that is not of the unigram kind.
+    """
     trainer, normalizer = (
         [
             one
@@ -216,7 +221,7 @@ def check_model(model: SentencePieceModel) -> SentencePieceModel:
 
 
 def check_first_pieces(pieces: list[str]) -> None:
-    """Refuse a model that does not begin as XLM-R's."""
+    """Raise ``ValueError`` for a model that does not begin as XLM-R's."""
     if pieces != FIRST_PIECES:
         raise ValueError(
             f"expected a model whose pieces 0, 1, 2 are {', '.join(FIRST_PIECES)}, got "
@@ -225,7 +230,7 @@ def check_first_pieces(pieces: list[str]) -> None:
 
 
 def check_pieces(model: SentencePieceModel) -> None:
-    """Refuse pieces that are empty, too long or there twice, and scores that are no numbers."""
+    """Raise ``ValueError`` for pieces empty, too long or there twice, and for infinite scores."""
     for i, (piece, score) in enumerate(zip(model.pieces, model.scores, strict=True)):
         if not piece or "\0" in piece:
             raise ValueError(f"piece {i}: expected text without a null character, got {piece!r}")
@@ -256,7 +261,7 @@ def places_by_use(model: SentencePieceModel) -> tuple[list[int], list[int]]:
 
 
 def check_bytes(model: SentencePieceModel) -> None:
-    """Refuse byte pieces where nothing is spelt in bytes, and their lack where it is."""
+    """Raise ``ValueError`` for byte pieces where nothing is spelt in bytes, and for their lack."""
     found = {
         piece for piece, kind in zip(model.pieces, model.kinds, strict=True) if kind == Kind.BYTE
     }

@@ -69,7 +69,10 @@ def read_tokenizer_json(path: str | os.PathLike[str]) -> SentencePieceModel:
 
 
 def vocabulary(whole: dict[str, Any]) -> tuple[list[str], list[float]]:
-    """Return the pieces and scores of a file, in its own order."""
+    """Return the pieces and scores of a file, in its own order.
+
+    Raises ``ValueError`` for an entry that is no piece with its score.
+    """
     model = typed(whole.get("model"), dict, "model")
     expect(model.get("type", "Unigram"), "Unigram", "model.type")
     expect(model.get("unk_id"), FIRST.index(UNK), "model.unk_id")
@@ -94,7 +97,7 @@ def is_entry(piece: Any, score: Any) -> bool:
 
 
 def check_special_tokens(whole: dict[str, Any], mask_id: int) -> None:
-    """Refuse added tokens other than XLM-R's five, and ways to find them other than theirs."""
+    """Raise ``ValueError`` for added tokens, or ways to find them, other than XLM-R's five."""
     names = {**dict(enumerate(FIRST)), mask_id: MASK}
     for i, one in enumerate(typed(whole.get("added_tokens", []), list, "added_tokens")):
         name = f"added_tokens[{i}]"
@@ -112,7 +115,10 @@ def check_special_tokens(whole: dict[str, Any], mask_id: int) -> None:
 
 
 def charsmap(normalizer: Any) -> bytes:
-    """Return the rewriting rules of a normaliser that otherwise only puts spaces in order."""
+    """Return the rewriting rules of a normaliser that otherwise only puts spaces in order.
+
+    Raises ``ValueError`` for a step that does more.
+    """
     found = b""
     for name, step in steps(normalizer, "normalizer", "normalizers"):
         kind = step.get("type")
@@ -140,7 +146,7 @@ def from_base64(text: Any, name: str) -> bytes:
 
 
 def check_pre_tokenizer(pre_tokenizer: Any) -> None:
-    """Refuse any way to cut a text before the model does but at spaces, made visible."""
+    """Raise ``ValueError`` for any way to cut a text but at spaces, made visible."""
     found = list(steps(pre_tokenizer, "pre_tokenizer", "pretokenizers"))
     kinds = [step.get("type") for _, step in found]
     if kinds not in (["Metaspace"], ["WhitespaceSplit", "Metaspace"]):
@@ -185,7 +191,7 @@ def typed(value: Any, kind: type, name: str) -> Any:
 
 
 def expect(value: Any, expected: Any, name: str) -> None:
-    """Refuse any value but the one that is served."""
+    """Raise ``ValueError`` for any value but the one that is served."""
     if value != expected or type(value) is not type(expected):
         raise ValueError(f"{name}: expected {expected!r}, got {short(value)}")
 
