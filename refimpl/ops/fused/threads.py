@@ -157,11 +157,15 @@ class _Helpers:
 def share(work: Callable[[Part], None], parts: Iterable[Part]) -> None:
     """Do ``work(part)`` for all ``parts``, on several threads; return when all are done.
 
-    Parts are begun in their order. What a part raises is raised here, when all have ended.
+    Parts are begun in their order. What a part raises is raised here, when all have ended. One part
+    alone is done by the caller, and its products by all threads of the matrix library.
     """
-    job = _Job(work, parts)
-    if not job.parts:
+    waiting = list(parts)
+    if len(waiting) <= 1:
+        for part in waiting:
+            work(part)
         return
+    job = _Job(work, waiting)
     with _single.products():
         _helpers.call(job, min(count(), len(job.parts)) - 1)
         job.help()
