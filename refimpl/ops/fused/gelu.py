@@ -66,4 +66,5 @@ def lines() -> Array:
 
 def _between(x: Array) -> Array:
     """(N + 1) -> (N)"""
-    return (x[1:] + x[:-1]) / 2
+    middle: Array = (x[1:] + x[:-1]) / 2
+    return middle

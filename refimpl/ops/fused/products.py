@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy
 
 from refimpl.ops.fused.blocks import covers, cut
-from refimpl.ops.fused.threads import blas, share
+from refimpl.ops.fused.threads import blas, inside, share
 from refimpl.replacing import plain
 
 Array = numpy.ndarray
@@ -46,8 +46,8 @@ def _product(x: Array, weight: Array, bias: Array | None) -> Array:
     """
     if len(x) <= FEW:
         return _few_rows(x, weight, bias)
-    if len(x) <= SOME or blas() is None:  # no parts where the library cannot be told to leave them
-        return _whole(x, weight, bias)
+    if len(x) <= SOME or inside() or blas() is None:
+        return _whole(x, weight, bias)  # also where the library cannot be told to use one thread
     return _in_parts(x, weight, bias)
 
 
