@@ -17,7 +17,6 @@ import argparse
 import datetime
 import json
 import os
-import re
 import sys
 import time
 from importlib import import_module
@@ -29,6 +28,7 @@ sys.path.insert(0, str(ROOT))
 
 from refimpl.bench.measuring import machine  # noqa: E402
 from refimpl.errors import MissingExtra  # noqa: E402
+from tools.measured_tables import write_tables  # noqa: E402
 
 RESULTS, PAGE = ROOT / "benchmarks" / "results", ROOT / "docs" / "performance.md"
 STUDIES = ("forward", "padded", "kernels", "profiles", "cold", "gpu")
@@ -53,16 +53,6 @@ def measure(name: str) -> None:
     RESULTS.mkdir(exist_ok=True)
     text = json.dumps(kept, indent=1, ensure_ascii=False) + "\n"
     (RESULTS / f"{name}.json").write_text(text, encoding="utf-8")
-
-
-def write_tables() -> None:
-    """Put the tables of all figures into the page."""
-    text = PAGE.read_text(encoding="utf-8")
-    for name in STUDIES:
-        table = table_of(name)
-        between = re.compile(f"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
-        text = between.sub(lambda found, t=table: f"{found[1]}\n{t}\n\n{found[2]}", text)
-    PAGE.write_text(text, encoding="utf-8")
 
 
 def table_of(name: str) -> str:
@@ -104,7 +94,7 @@ def main() -> None:
             parser.error(f"NAME: expected one of {', '.join(STUDIES)}, got {name!r}")
     for name in () if given.tables else given.names or STUDIES:
         measure(name)
-    write_tables()
+    write_tables(PAGE, {name: table_of(name) for name in STUDIES})
 
 
 if __name__ == "__main__":

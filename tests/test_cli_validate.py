@@ -29,12 +29,21 @@ def model(tmp_path_factory):
     return checkpoints.make(folder, "XLMRobertaForSequenceClassification", config)
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    path = tmp_path_factory.mktemp("cli") / "dev.tsv"
-    rows = [f"{('en', 'sw')[i % 2]}\tneutral\t{'The lamp. ' * (1 + i % 4)}\n" for i in range(400)]
+def write_rows(path, count):
+    rows = [f"{('en', 'sw')[i % 2]}\tneutral\t{'The lamp. ' * (1 + i % 4)}\n" for i in range(count)]
     path.write_text("language\tlabel\ttext\n" + "".join(rows))
     return path
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write_rows(tmp_path_factory.mktemp("cli") / "dev.tsv", 400)
+
+
+@pytest.fixture(scope="module")
+def long(tmp_path_factory):
+    """So many rows that a busy machine has time to stop the run before it is done."""
+    return write_rows(tmp_path_factory.mktemp("cli") / "long.tsv", 4000)
 
 
 def test_a_report_for_people_and_one_for_machines(model, data):
@@ -93,8 +102,8 @@ def stopped(arguments, state, how):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
-def test_a_killed_run_goes_on_to_the_same_bytes(model, data, tmp_path):
-    common = (model, "--task", "nli", "--data", data, "--batch-tokens", "30", "--json")
+def test_a_killed_run_goes_on_to_the_same_bytes(model, long, tmp_path):
+    common = (model, "--task", "nli", "--data", long, "--batch-tokens", "30", "--json")
     whole = tmp_path / "whole.jsonl"
     expected = run(*common, "--output", whole)
     assert expected.returncode == 0
@@ -102,7 +111,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(model, data, tmp_path):
     state = tmp_path / "out.jsonl.state"
     stopped((*common, "--output", output), state, signal.SIGKILL)
     assert not output.exists()
-    assert 5 < state.read_bytes().count(b"\n") < 400
+    assert 5 < state.read_bytes().count(b"\n") < 4000
     resumed = run(*common, "--output", output)
     assert resumed.returncode == 0
     assert output.read_bytes() == whole.read_bytes()
@@ -113,8 +122,8 @@ def test_a_killed_run_goes_on_to_the_same_bytes(model, data, tmp_path):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
-def test_ctrl_c_is_one_line(model, data, tmp_path):
+def test_ctrl_c_is_one_line(model, long, tmp_path):
     state = tmp_path / "state"
-    arguments = (model, "--task", "nli", "--data", data, "--batch-tokens", "30", "--state", state)
+    arguments = (model, "--task", "nli", "--data", long, "--batch-tokens", "30", "--state", state)
     code, said = stopped(arguments, state, signal.SIGINT)
     assert (code, said) == (130, f"refimpl: stopped; {state} keeps what is done\n")

@@ -38,10 +38,9 @@ def measure(
     are faster.
     """
     wait, inputs = waiter(model.backend), batch.inputs(model.config)
-    on_device = {name: model.backend.asarray(x) for name, x in inputs.items()}
     multiply, of_peak = peak_call(model, wait)
     calls: dict[str, tuple[Any, Any]] = {
-        OURS: (lambda: model(**on_device), wait),
+        OURS: (lambda: model(**inputs), wait),
         PEAK: (multiply, wait),
     }
     for name, made in (against or {}).items():
@@ -60,7 +59,7 @@ def measure(
         "against": _ratios(seconds, calls.keys() - {OURS, PEAK}),
     }
     for name, of_name in found["against"].items():
-        of_name["difference"] = difference(model(**on_device), calls[name][0](), inputs)
+        of_name["difference"] = difference(model(**inputs), calls[name][0](), inputs)
     if with_memory:
         found["peak_bytes"] = _peak_memory(subject, model, batch)
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from threading import Lock
 from typing import Any
 
 from refimpl.backend import Array, Backend
@@ -77,6 +78,7 @@ class DeviceTensors(Mapping[str, Array]):
         self.backend = backend
         self.dtype = dtype
         self._arrays: dict[str, Array] = {}
+        self._converting = Lock()  # several threads may ask for the same tensor
 
     def in_dtype(self, dtype: str) -> DeviceTensors:
         """Return the same tensors in another dtype, each converted from its file."""
@@ -84,9 +86,12 @@ class DeviceTensors(Mapping[str, Array]):
         return DeviceTensors(self.tensors, self.file_names, self.backend, number)
 
     def __getitem__(self, name: str) -> Array:
-        file_name = self.file_names[name]
-        if file_name not in self._arrays:  # by the file's name: tied tensors are one array
-            self._arrays[file_name] = self.backend.asarray(self.tensors[file_name], self.dtype)
+        file_name = self.file_names[name]  # tied tensors are one array
+        if file_name not in self._arrays:
+            with self._converting:
+                if file_name not in self._arrays:
+                    tensor = self.tensors[file_name]
+                    self._arrays[file_name] = self.backend.asarray(tensor, self.dtype)
         return self._arrays[file_name]
 
     def __contains__(self, name: object) -> bool:

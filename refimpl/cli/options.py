@@ -29,6 +29,8 @@ def errors_are_one_line() -> Iterator[None]:
     except OverflowError as error:  # a number of runs, or of cases, that no memory has room for
         _say(f"expected a smaller number: {error}")
         raise typer.Exit(2) from None
+    except BrokenPipeError:  # the reader has enough, and no error is to be told
+        raise
     except OSError as error:
         where = "" if error.filename is None else f"{error.filename}: "
         _say(f"{where}cannot be read or written: {error.strerror or error}")

@@ -19,6 +19,7 @@ from refimpl.checkpoints.names import NameRules, Shape
 from refimpl.checkpoints.weights import Weights
 from refimpl.models import packing
 from refimpl.models.inputs import Input, Inputs
+from refimpl.models.lanes import PER_TEXT, Lane, run_lanes
 from refimpl.models.packing import Packing
 
 Shapes = dict[str, Shape]  # name and shape of tensors
@@ -87,16 +88,20 @@ def with_heads(family: str, encoder: Encoder, heads: Mapping[str, Head]) -> dict
 
 
 def _encode(
-    encoder: Encoder, w: Weights, config: Any, *, packed: Packing | None = None, **inputs: Any
+    encoder: Encoder, w: Weights, config: Any, *, lanes: tuple[Lane, ...] = (), **inputs: Any
 ) -> Any:
     """Run an encoder, and the pooler where the weights have one.
 
-    With ``packed`` the padding is left out on the way.
+    With ``lanes`` some of the texts each go through the encoder by themselves, and those that are
+    packed without their padding.
     """
-    if packed is None:
-        out = encoder.forward(w, config, **inputs)
-    else:
-        out = packing.run(encoder.forward, encoder.positions, w, config, packed, inputs)
+
+    def forward(packed: Packing | None, **of_lane: Any) -> Any:
+        if packed is None:
+            return encoder.forward(w, config, **of_lane)
+        return packing.run(encoder.forward, encoder.positions, w, config, packed, of_lane)
+
+    out = run_lanes(forward, lanes, inputs) if lanes else forward(None, **inputs)
     if encoder.pool is not None and "pooler" in w:
         out = out._replace(pooler_output=encoder.pool(w["pooler"], out.last_hidden_state))
     return out
@@ -179,11 +184,6 @@ def _per_choice(forms: tuple[Input, ...]) -> tuple[Input, ...]:
         replace(form, shapes=tuple(re.sub(r"^B\b", "B C", s) for s in form.shapes if s != "B S T"))
         for form in forms
     )
-
-
-# Arguments that hold one value, or one row of values, for each text.
-PER_TEXT = ("input_ids", "inputs_embeds", "attention_mask", "token_type_ids", "position_ids",
-            "langs", "lengths", "lang_ids")  # fmt: skip
 
 
 def merge_inputs(inputs: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,8 +17,8 @@ from refimpl.checkpoints.streaming import StreamedTensors
 from refimpl.checkpoints.weights import DeviceTensors, Weights
 from refimpl.errors import CheckpointError
 from refimpl.models import (
+    lanes,
     next_token,
-    packing,
     xlm,
     xlm_roberta,
     xlm_roberta_xl,
@@ -70,12 +71,12 @@ class Model:
         entry, checked, flags, kept = self._checked(inputs)
         kept = {name: self._keys_to_device(x) for name, x in kept.items()}
         tokens = None if kept else self._tokens(entry, {**checked, **flags})
-        packed = None if tokens is None else packing.packing_of(tokens, self.backend)
+        twins = self._twins(flags["output_attentions"])
+        parts = self._lanes(checked, tokens, 1 if kept or not twins else fused.lanes(self.backend))
         on_host = {name for name, forms in entry.inputs(self.config).items() if forms[0].on_host}
         arrays = {n: x if n in on_host else self._to_device(x) for n, x in checked.items()}
-        if packed is not None:
-            arrays["packed"] = packed
-        twins = self._twins(flags["output_attentions"])
+        if parts:
+            arrays["lanes"] = parts
         with self.backend.active(), replace_operations(**twins):
             return entry.forward(self.weights, self.config, **arrays, **kept, **flags)
 
@@ -164,6 +165,23 @@ class Model:
         if not self.packed or asked["output_attentions"] or watched() or replaced():
             return None
         return entry.tokens(self.config, asked)
+
+    def _lanes(
+        self, checked: Inputs, tokens: numpy.ndarray | None, most: int
+    ) -> tuple[lanes.Lane, ...]:
+        """Return the lanes in which a call's texts go through the encoder, ``most`` at most.
+
+        One where taps stand in the order of a single run, where a decoder looks at the states of an
+        encoder, and where the weights are read in the order of their use.
+        """
+        places = (
+            checked["input_ids"] if "input_ids" in checked else checked["inputs_embeds"][..., 0]
+        )
+        streamed = isinstance(self.weights.arrays, StreamedTensors)
+        if watched() or streamed or "encoder_hidden_states" in checked:
+            most = 1
+        shape = (math.prod(places.shape[:-1]), places.shape[-1])
+        return lanes.lanes_of(shape, tokens, self.backend, most)
 
     def _to_device(self, x: numpy.ndarray) -> Array:
         real = x.dtype.kind == "f"

@@ -113,6 +113,19 @@ def check_inputs(config: Any, inputs: Mapping[str, numpy.ndarray], past: int) ->
         )
 
 
+def positions_of(config: Any, input_ids: Array | None, words: Array, past: int = 0) -> Array:
+    """ids (B, S), (B, S, D) -> ids (B, S)
+
+    Number the tokens, from ``pad_token_id + 1`` on and passing over padding; where only vectors
+    are given, all places. ``past`` tokens came in earlier calls.
+    Source: ``create_position_ids_from_input_ids``.
+    """
+    padding_idx = config.pad_token_id
+    if input_ids is None:
+        return ops.position_ids_in_order(words, padding_idx=padding_idx, past=past)
+    return ops.position_ids_from_padding(input_ids, padding_idx=padding_idx, past=past)
+
+
 def tokens(config: Any, inputs: Mapping[str, Any], first: bool) -> numpy.ndarray | None:
     """Return where the tokens of a call are, mask (B, S), if it may leave out its padding, or None.
 

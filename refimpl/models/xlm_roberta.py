@@ -129,21 +129,6 @@ def attention_parameters(config: XLMRobertaConfig, name: str, width: int) -> Sha
 # --- from ids to hidden states --------------------------------------------------------------------
 
 
-def positions_of(
-    config: XLMRobertaConfig, input_ids: Array | None, words: Array, past: int = 0
-) -> Array:
-    """ids (B, S), (B, S, D) -> ids (B, S)
-
-    Number the tokens, from ``pad_token_id + 1`` on and passing over padding; where only vectors
-    are given, all places. ``past`` tokens came in earlier calls.
-    Source: ``create_position_ids_from_input_ids``.
-    """
-    padding_idx = config.pad_token_id
-    if input_ids is None:
-        return ops.position_ids_in_order(words, padding_idx=padding_idx, past=past)
-    return ops.position_ids_from_padding(input_ids, padding_idx=padding_idx, past=past)
-
-
 def embeddings(
     w: Weights,
     config: XLMRobertaConfig,
@@ -163,7 +148,7 @@ def embeddings(
     if words is None:
         words = tap(w.at("word_embeddings"), ops.embedding(input_ids, **w["word_embeddings"]))
     if position_ids is None:
-        position_ids = positions_of(config, input_ids, words, past)
+        position_ids = roberta.positions_of(config, input_ids, words, past)
     if token_type_ids is None:
         xp = namespace(words)
         token_type_ids = xp.zeros_like(words[:, :, 0], dtype=xp.int64)
@@ -329,7 +314,7 @@ ARCHITECTURES: dict[str, Architecture] = with_heads(
         sizes=roberta.sizes,
         check=roberta.check_inputs,
         forward=xlm_roberta,
-        positions=positions_of,
+        positions=roberta.positions_of,
         tokens=roberta.tokens,
         flags=("use_cache",),
         state="past_key_values",

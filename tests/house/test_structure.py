@@ -118,6 +118,7 @@ NUMPY_ALLOWED = {
     "models/architecture.py": "the type of those checked arrays",
     "models/roberta.py": "the same, in an annotation of check_inputs",
     "models/packing.py": "where a batch's tokens stand is found on the host",
+    "models/lanes.py": "so is which texts are computed side by side",
     "models/xlm.py": "the type of a mask on the host, in an annotation",
     "models/xlm_inputs.py": "the type of checked arrays, in an annotation of check_inputs",
     "models/xmod.py": "the type of the languages, in annotations",

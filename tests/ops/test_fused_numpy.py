@@ -14,7 +14,6 @@ from refimpl.ops import fused
 from refimpl.ops.fused import attention, blocks, gelu, products
 from refimpl.replacing import plain
 from tests.compare import assert_same, assert_ulps
-from tools import fit_gelu
 
 TWINS = fused.twins(get_backend("numpy"), False)
 SAME_BITS = {
@@ -141,14 +140,19 @@ def test_gelu_of_what_is_not_finite_is_that_of_the_plain_one():
     assert_same(TWINS["gelu_erf"](x), plain("gelu_erf")(x))
 
 
-def test_the_polynomial_falls_from_zero_until_the_exponential_is_nothing():
-    z = numpy.linspace(0, gelu.FAR, 1_000_001)
-    tail = numpy.polyval([*map(float, gelu.LOG_OF_TAIL), 0.0], z)
-    assert (numpy.diff(tail) < 0).all()
+def test_lines_of_neighbouring_cells_meet():
+    edges = numpy.linspace(0.001, gelu.FAR, 3000, dtype="float32")
+    first = (edges.view("uint32") >> gelu.LOW << gelu.LOW).view("float32")  # of their cells
+    before = numpy.nextafter(first, numpy.float32(0))
+    for side in (1, -1):
+        jump = TWINS["gelu_erf"](side * first) - TWINS["gelu_erf"](side * before)
+        assert (numpy.abs(jump) <= 5 * numpy.spacing(first)).all()
 
 
-def test_the_coefficients_are_what_the_fit_prints():
-    assert tuple(map(float, gelu.LOG_OF_TAIL)) == fit_gelu.fit()[0]
+def test_the_table_ends_where_the_gelu_is_straight_in_float32():
+    x = numpy.float32(gelu.FAR)
+    assert plain("gelu_erf")(x.astype("float64")) == x
+    assert numpy.abs(plain("gelu_erf")(-x.astype("float64"))) < numpy.spacing(x) / 2
 
 
 # --- linear ---------------------------------------------------------------------------------------

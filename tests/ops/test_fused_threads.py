@@ -57,10 +57,17 @@ def test_parts_see_what_the_caller_has_set(count):
     assert seen == {(1.0, "call")}
 
 
-def test_sharing_inside_a_part(count):
+def test_a_part_that_shares_does_it_alone(count):
     done = []
-    threads.share(lambda i: threads.share(lambda j: done.append((i, j)), range(3)), range(3))
-    assert sorted(done) == [(i, j) for i in range(3) for j in range(3)]
+
+    def work(i):
+        name = threading.current_thread().name
+        threads.share(lambda j: done.append((i, j, threading.current_thread().name)), range(3))
+        assert {who for of, _, who in done if of == i} == {name}
+
+    threads.share(work, range(3))
+    assert sorted(d[:2] for d in done) == [(i, j) for i in range(3) for j in range(3)]
+    assert not threads.inside()
 
 
 def test_the_same_bits_on_one_core_and_on_many(monkeypatch):

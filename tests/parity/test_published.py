@@ -571,7 +571,7 @@ def test_the_command_says_what_does_not_hold(of_text, write):
         (["--checkpoint", "nowhere"], "nowhere: no such folder"),
         (["--checkpoint", GOLDENS / "xmod" / "model"], "no checkpoint in the registry has its"),
         (["--checkpoint", GOLDENS / "xmod" / "model", "--as", "x"], "as: expected one of Facebook"),
-        (["--checkpoint", ".", "--registry", "none.json"], "none.json: expected a registry"),
+        (["--checkpoint", ".", "--registry", "none.json"], "none.json: no such file"),
         ([GOLDENS, "--checkpoint", "."], "expected goldens or --checkpoint, got both"),
         (["--registry", "x"], "--registry: expected --checkpoint beside it"),
         (["--as", "x"], "--as: expected --checkpoint beside it"),

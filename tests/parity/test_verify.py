@@ -277,11 +277,11 @@ def test_a_mistake_that_shows_only_without_taps(monkeypatch):
 
 @pytest.mark.parametrize("packed", [True, False])
 def test_padding_is_computed_where_it_is_asked_for(packed, monkeypatch):
-    from refimpl.models import packing
+    from refimpl.models import lanes
 
     seen = []
-    made = packing.packing_of
-    monkeypatch.setattr(packing, "packing_of", lambda *given: seen.append(given) or made(*given))
+    made = lanes.packing_of
+    monkeypatch.setattr(lanes, "packing_of", lambda *given: seen.append(given) or made(*given))
     folder = bundled() / "xlm_roberta" / "padding_right"
     (report,) = run_cases([folder], "numpy", "float64", "fused", packed)
     assert report.held

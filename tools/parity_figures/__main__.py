@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import sys
 import time
 from collections.abc import Iterable
@@ -22,6 +21,8 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
+
+from tools.measured_tables import write_tables  # noqa: E402
 
 FIGURES, PAGE = ROOT / "docs" / "parity-figures", ROOT / "docs" / "parity.md"
 STUDIES = (
@@ -54,16 +55,6 @@ def measure(name: str) -> None:
     (FIGURES / f"{name}.json").write_text(text, encoding="utf-8")
 
 
-def write_tables() -> None:
-    """Put the tables of all figures into the page."""
-    text = PAGE.read_text(encoding="utf-8")
-    for name in STUDIES:
-        table = table_of(name)
-        between = re.compile(f"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
-        text = between.sub(lambda found, t=table: f"{found[1]}\n{t}\n\n{found[2]}", text)
-    PAGE.write_text(text, encoding="utf-8")
-
-
 def table_of(name: str) -> str:
     """The figures of a study in Markdown, or that there are none."""
     file = FIGURES / f"{name}.json"
@@ -84,7 +75,7 @@ def main() -> None:
         if name not in STUDIES:
             parser.error(f"NAME: expected one of {', '.join(STUDIES)}, got {name!r}")
         measure(name)
-    write_tables()
+    write_tables(PAGE, {name: table_of(name) for name in STUDIES})
 
 
 if __name__ == "__main__":

@@ -27,3 +27,12 @@ def twins(backend: Backend, attention_wanted: bool) -> Mapping[str, Callable[...
 
         return cupy.twins(attention_wanted)
     return {}
+
+
+def lanes(backend: Backend) -> int:
+    """Return how many parts of a batch a backend computes side by side, a thread for each."""
+    if backend.name != "numpy":
+        return 1
+    from refimpl.ops.fused import threads
+
+    return threads.count()

@@ -14,7 +14,7 @@ from refimpl.replacing import plain
 
 Array = numpy.ndarray
 
-TILE = 131072  # scores of a part: 512 kB of float32; see blocks.BLOCK
+TILE = 262144  # scores of a part: 1 MB of float32; see blocks.BLOCK
 
 
 def scaled_dot_product_attention(
@@ -62,6 +62,7 @@ def _context(
     by_feature = key.swapaxes(2, 3)  # (B, H, K, T)
     masked = None if mask.all() else numpy.broadcast_to(~mask, (batch, heads, queries, keys))
     lowest = float(numpy.finfo(query.dtype).min) / 2  # as in ops.mask_scores
+    ones = numpy.ones(keys, query.dtype)
 
     def attend(part: tuple[slice, ...]) -> None:
         of_heads = part[:2]
@@ -74,7 +75,7 @@ def _context(
             numpy.copyto(scores, lowest, where=masked[part])
         scores -= numpy.maximum.reduce(scores, axis=-1, keepdims=True)
         numpy.exp(scores, out=scores)
-        total = numpy.add.reduce(scores, axis=-1, keepdims=True)
+        total = numpy.vecdot(scores, ones)[..., None]  # a third of the time of numpy.add.reduce
         sums = numpy.matmul(scores, value[of_heads])
         numpy.divide(sums, total, out=context[part])
         if head_mask is not None:

@@ -1,6 +1,13 @@
-"""The GELU of float32 in 22 passes over a block, where the plain one takes 35."""
+"""The GELU of float32 from a table of straight lines: five steps, where the plain one takes 35.
+
+The upper bits of a float32 (sign, exponent, some of its fraction) number a cell: 1024 of them
+between a power of two and the next. In so short a cell the GELU is a straight line, to less than
+half of the last bit of x. So there is nothing to compute but which line, and ``slope x + offset``.
+"""
 
 from __future__ import annotations
+
+from functools import cache
 
 import numpy
 
@@ -10,22 +17,8 @@ from refimpl.replacing import plain
 
 Array = numpy.ndarray
 
-# ln(2 Φ(-z)) / z as a polynomial in z, highest power first: the output of tools/fit_gelu.py. Beyond
-# 5.5, for which it is fitted, it falls on, and the exponential becomes 0.
-LOG_OF_TAIL = tuple(
-    numpy.float32(c)
-    for c in (  # fitted to 2^-26.9
-        -1.964827106348821e-06,
-        2.72925626632059e-05,
-        -0.0001290420477744192,
-        -9.493438119534403e-05,
-        0.004896008875221014,
-        -0.03638758882880211,
-        -0.318298876285553,
-        -0.7978852987289429,
-    )
-)
-FAR = 1e4  # further out powers of z overflow
+LOW = 23 - 10  # bits of a float32 that do not count for its cell
+FAR = 16.0  # from here on the GELU is x, and on the other side 0
 
 _by_plain_blocks = blocks.elementwise("gelu_erf")
 
@@ -38,26 +31,40 @@ def gelu_erf(x: Array) -> Array:
     if not blocks.covers(x) or x.dtype != numpy.float32:
         return _by_plain_blocks(x)
     y = numpy.empty(x.shape, x.dtype)
-    given, to = x.reshape(-1), y.reshape(-1)
-    share(lambda part: _gelu(given[part], to[part]), blocks.cut(x.size, blocks.BLOCK))
+    given, to, table = x.reshape(-1), y.reshape(-1), lines()
+    share(lambda part: _gelu(given[part], table, to[part]), blocks.cut(x.size, blocks.BLOCK))
     return y
 
 
-def _gelu(x: Array, to: Array) -> None:
-    """Write x Φ(x) = (x + |x| - |x| 2 Φ(-|x|)) / 2, where Φ(-|x|) is an exponential.
+def _gelu(x: Array, table: Array, to: Array) -> None:
+    cells, found = blocks.scratch((2 * x.size,), numpy.dtype(numpy.intp)).reshape(2, -1)
+    numpy.right_shift(x.view(numpy.uint32), LOW, out=cells)
+    line = found.view(numpy.float32).reshape(-1, 2)
+    numpy.take(table, cells, axis=0, out=line, mode="clip")  # any mode but "raise": it would copy
+    numpy.multiply(line[:, 0], x, out=to)
+    to += line[:, 1]
 
-    Left of zero nothing cancels, as it does in 1 + erf. All steps are taken in two arrays.
+
+@cache
+def lines() -> Array:
+    """Return slope and offset of every cell's line: those of positive x, then those of negative.
+
+    A line has the slope of the cell's chord and meets it in the middle. The offset is taken after
+    the slope is rounded, so that it makes up for that.
     """
-    z = numpy.abs(x, out=to)
-    if not numpy.maximum.reduce(z) < FAR:
-        to[...] = plain("gelu_erf")(x)
-        return
-    tail = numpy.multiply(z, LOG_OF_TAIL[0], out=blocks.scratch(x.shape, x.dtype))
-    for c in LOG_OF_TAIL[1:]:
-        tail += c
-        tail *= z
-    numpy.exp(tail, out=tail)
-    tail *= z
-    to += x
-    to -= tail
-    to *= numpy.float32(0.5)
+    near = int(numpy.float32(FAR).view(numpy.uint32)) >> LOW
+    edges = (numpy.arange(near + 1, dtype=numpy.uint32) << LOW).view(numpy.float32)
+    table = numpy.empty((2, 1 << 31 - LOW, 2), numpy.float32)
+    for side, x, far in zip(table, (edges, -edges), (1.0, 0.0), strict=True):
+        x = x.astype(numpy.float64)
+        y = plain("gelu_erf")(x)
+        side[:] = far, 0.0
+        side[:near, 0] = numpy.diff(y) / numpy.diff(x)
+        side[:near, 1] = _between(y) - side[:near, 0] * _between(x)
+    return table.reshape(-1, 2)
+
+
+def _between(x: Array) -> Array:
+    """(N + 1) -> (N)"""
+    middle: Array = (x[1:] + x[:-1]) / 2
+    return middle

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import numpy
 
-from refimpl.ops.fused.blocks import BLOCK, covers, cut
+from refimpl.ops.fused.blocks import covers, cut
 from refimpl.ops.fused.threads import share
 from refimpl.replacing import plain
 
 Array = numpy.ndarray
 
+BLOCK = 524288  # elements: twice those of blocks.BLOCK, for steps that are as many and shorter
+
 
 def layer_norm(x: Array, weight: Array, bias: Array, *, eps: float) -> Array:
     """(..., D), (D), (D) -> (..., D)
 
-    :func:`refimpl.ops.layer_norm` with another sum of squares: that of a dot product. The mean is
+    :func:`refimpl.ops.layer_norm` with sums in another order: those of dot products. The mean is
     taken out first, as there, so a large mean is no danger.
     """
     if not covers(x, weight, bias):
@@ -35,7 +37,8 @@ def layer_norm(x: Array, weight: Array, bias: Array, *, eps: float) -> Array:
 
 def _normalise(x: Array, weight: Array, bias: Array, eps: float, to: Array) -> None:
     width = x.shape[-1]
-    mean = numpy.add.reduce(x, axis=-1, keepdims=True)  # numpy.mean does the same in 3 times 5 µs
+    # The sum of a row as a dot product: in a third of the time of numpy.add.reduce.
+    mean = numpy.vecdot(x, numpy.ones(width, x.dtype))[:, None]
     mean /= width
     numpy.subtract(x, mean, out=to)
     variance = numpy.vecdot(to, to)[:, None]

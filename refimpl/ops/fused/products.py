@@ -7,12 +7,13 @@ from collections.abc import Iterator
 import numpy
 
 from refimpl.ops.fused.blocks import covers, cut
-from refimpl.ops.fused.threads import blas, share
+from refimpl.ops.fused.threads import blas, inside, share
 from refimpl.replacing import plain
 
 Array = numpy.ndarray
 
-FEW = 48  # rows of x for which handing parts to threads of our own takes too long
+FEW = 48  # rows of x: so few that W has more to cut
+SOME = 256  # rows of x up to which the matrix library cuts a product for its own threads
 ROWS = 512  # of a part, where x has more: with fewer, too much time goes into packing the weights
 COLUMNS = 384  # of a part, where x has no more rows: two products for a width of 768
 EVERYTHING = slice(None)
@@ -33,8 +34,29 @@ def linear(x: Array, weight: Array, bias: Array | None = None) -> Array:
         rounded: Array = product.astype(numpy.float16)
         return rounded if bias is None else rounded + bias
     rows = x.reshape(-1, x.shape[-1])
-    multiply = _few_rows if len(rows) <= FEW else _in_parts
-    return multiply(rows, weight, bias).reshape(*x.shape[:-1], weight.shape[0])
+    return _product(rows, weight, bias).reshape(*x.shape[:-1], weight.shape[0])
+
+
+def _product(x: Array, weight: Array, bias: Array | None) -> Array:
+    """(N, I), (O, I), (O) -> (N, O)
+
+    The library's threads wait for their next product awake, ours asleep: a tenth of a millisecond
+    goes by until one works. Where that counts for little, ours do better: the bias is added to a
+    part while it is at hand, and nobody who waits takes a core from the next operation.
+    """
+    if len(x) <= FEW:
+        return _few_rows(x, weight, bias)
+    if len(x) <= SOME or inside() or blas() is None:
+        return _whole(x, weight, bias)  # also where the library cannot be told to use one thread
+    return _in_parts(x, weight, bias)
+
+
+def _whole(x: Array, weight: Array, bias: Array | None) -> Array:
+    """(N, I), (O, I), (O) -> (N, O)"""
+    y: Array = numpy.matmul(x, weight.T)
+    if bias is not None:
+        y += bias
+    return y
 
 
 def _few_rows(x: Array, weight: Array, bias: Array | None) -> Array:
@@ -57,8 +79,7 @@ def _in_parts(x: Array, weight: Array, bias: Array | None) -> Array:
         if bias is not None:
             y[part] += bias[of_y]
 
-    # A library that cannot be told to use one thread for a product cuts it up itself.
-    share(product, _parts(*y.shape) if blas() else [(EVERYTHING, EVERYTHING)])
+    share(product, _parts(*y.shape))
     return y
 
 

@@ -2,8 +2,8 @@
 
 NumPy gives up Python's lock inside its loops, so that threads compute at the same time. They pay
 for it when they take the lock again: parts must be large, and rather few long calls than many short
-ones. Which thread does a part is left to chance, what a part is must not be: parts depend on shapes
-alone, and so results have the same bits on one core and on many.
+ones. Which thread does a part is left to chance, what a part is must not be: the same call gives
+the same bits, run after run. A part that has something to share itself does it alone.
 
 NumPy's matrix library (OpenBLAS, in its wheels) has threads of its own. Inside :func:`share` it is
 told to use one for each product: whole products side by side need not wait for one another, and
@@ -101,6 +101,13 @@ def count() -> int:
 
 # --- sharing --------------------------------------------------------------------------------------
 
+_now = threading.local()
+
+
+def inside() -> bool:
+    """Tell whether the caller does a part at this moment, beside others."""
+    return getattr(_now, "inside", False)
+
 
 class _Job:
     """Parts of one work that wait to be done, by whoever has time."""
@@ -121,10 +128,13 @@ class _Job:
                 part = self.parts.popleft()
             except IndexError:
                 return
+            _now.inside = True
             try:
                 self.work(part)
             except BaseException as error:
                 self.error = error
+            finally:
+                _now.inside = False
             with self.lock:
                 self.left -= 1
                 if self.left == 0:
@@ -157,11 +167,15 @@ class _Helpers:
 def share(work: Callable[[Part], None], parts: Iterable[Part]) -> None:
     """Do ``work(part)`` for all ``parts``, on several threads; return when all are done.
 
-    Parts are begun in their order. What a part raises is raised here, when all have ended.
+    Parts are begun in their order. What a part raises is raised here, when all have ended. One part
+    alone is done by the caller, and its products by all threads of the matrix library.
     """
-    job = _Job(work, parts)
-    if not job.parts:
+    waiting = list(parts)
+    if len(waiting) <= 1 or inside():
+        for part in waiting:
+            work(part)
         return
+    job = _Job(work, waiting)
     with _single.products():
         _helpers.call(job, min(count(), len(job.parts)) - 1)
         job.help()
