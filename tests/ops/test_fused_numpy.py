@@ -37,8 +37,8 @@ def parts(request, monkeypatch):
         monkeypatch.setattr("refimpl.ops.fused.norms.BLOCK", 5)
         monkeypatch.setattr(attention, "TILE", 20)
         monkeypatch.setattr(products, "FEW", 0)
+        monkeypatch.setattr(products, "EACH", 0)
         monkeypatch.setattr(products, "ROWS", 3)
-        monkeypatch.setattr(products, "COLUMNS", 2)
 
 
 # --- the table ------------------------------------------------------------------------------------
@@ -180,7 +180,7 @@ def test_linear_is_within_the_roundings_of_its_sum(dtype, data):
     bias = data.draw(st.sampled_from([None, normal(outputs, seed=1, dtype=dtype)]))
     check_linear(x, weight, bias)
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in {"FEW": 0, "ROWS": 3, "COLUMNS": 2}.items():
+        for name, value in {"FEW": 0, "EACH": 0, "ROWS": 3}.items():
             patch.setattr(products, name, value)
         check_linear(x, weight, bias)
 

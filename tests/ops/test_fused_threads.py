@@ -70,12 +70,8 @@ def test_a_part_that_shares_does_it_alone(count):
     assert not threads.inside()
 
 
-def test_the_same_bits_on_one_core_and_on_many(monkeypatch):
-    found = []
-    for number in (1, 2, 5):
-        monkeypatch.setattr(threads, "count", lambda n=number: n)
-        found.append(linear(X, X).tobytes())
-    assert found[0] == found[1] == found[2]
+def test_the_same_bits_run_after_run(count):
+    assert len({linear(X, X).tobytes() for _ in range(5)}) == 1
 
 
 def test_the_matrix_library_gets_its_threads_back():
@@ -92,8 +88,7 @@ def test_the_matrix_library_gets_its_threads_back():
 
 
 def test_another_matrix_library(monkeypatch):
-    for module in (threads, products):
-        monkeypatch.setattr(module, "blas", lambda: None)
+    monkeypatch.setattr(threads, "blas", lambda: None)
     assert threads.count() >= 1
     assert_same(linear(X, X), ops.linear(X, X))
     threads.share(lambda _: None, range(4))

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy
 
+from refimpl.ops.fused import threads
 from refimpl.ops.fused.blocks import covers, cut
-from refimpl.ops.fused.threads import blas, inside, share
 from refimpl.replacing import plain
 
 Array = numpy.ndarray
 
 FEW = 48  # rows of x: so few that W has more to cut
-SOME = 256  # rows of x up to which the matrix library cuts a product for its own threads
-ROWS = 512  # of a part, where x has more: with fewer, too much time goes into packing the weights
-COLUMNS = 384  # of a part, where x has no more rows: two products for a width of 768
-EVERYTHING = slice(None)
+EACH = 128  # rows for each thread, at least, where threads of our own do parts of a product
+ROWS = 512  # of a part, at most
 
 
 def linear(x: Array, weight: Array, bias: Array | None = None) -> Array:
@@ -46,7 +42,7 @@ def _product(x: Array, weight: Array, bias: Array | None) -> Array:
     """
     if len(x) <= FEW:
         return _few_rows(x, weight, bias)
-    if len(x) <= SOME or inside() or blas() is None:
+    if len(x) <= EACH * threads.count() or threads.inside() or threads.blas() is None:
         return _whole(x, weight, bias)  # also where the library cannot be told to use one thread
     return _in_parts(x, weight, bias)
 
@@ -73,18 +69,11 @@ def _in_parts(x: Array, weight: Array, bias: Array | None) -> Array:
     """(N, I), (O, I), (O) -> (N, O)"""
     y = numpy.empty((len(x), len(weight)), x.dtype)
 
-    def product(part: tuple[slice, slice]) -> None:
-        of_x, of_y = part
-        numpy.matmul(x[of_x], weight[of_y].T, out=y[part])
+    def product(part: slice) -> None:
+        numpy.matmul(x[part], weight.T, out=y[part])
         if bias is not None:
-            y[part] += bias[of_y]
+            y[part] += bias
 
-    share(product, _parts(*y.shape))
+    of_each = -(-len(x) // threads.count())
+    threads.share(product, cut(len(x), min(ROWS, of_each)))
     return y
-
-
-def _parts(rows: int, columns: int) -> Iterator[tuple[slice, slice]]:
-    """Cut a result into parts: whole rows where there are many, else all rows of some columns."""
-    if rows > ROWS:
-        return ((part, EVERYTHING) for part in cut(rows, ROWS))
-    return ((EVERYTHING, part) for part in cut(columns, max(COLUMNS, columns // 16)))
