@@ -1,8 +1,9 @@
 """Where the time of a forward pass goes, operation by operation.
 
 Each operation, as it runs (the twin where there is one), is wrapped in a clock for the length of a
-call. What an operation spends in others that it calls counts as theirs. On a GPU the clock waits
-for each operation to finish, which the model alone does not: shares say more than seconds.
+call. What an operation spends in others that it calls counts as theirs. The whole batch goes in one
+lane: seconds of operations side by side would come to more than there were. On a GPU the clock
+waits for each operation to finish, which the model alone does not: shares say more than seconds.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any, NamedTuple
 
 from refimpl import ops
 from refimpl.bench.clock import waiter
+from refimpl.models.lanes import Lane
 from refimpl.models.model import Model
 from refimpl.replacing import plain
 
@@ -82,7 +84,12 @@ def _one(model: Model, inputs: Mapping[str, Any]) -> tuple[float, list[Part]]:
         found = twins(attention_wanted)
         return {name: clock.around(name, found.get(name, plain(name))) for name in operations()}
 
-    timed._twins = timed_twins  # type: ignore[method-assign]  # of this copy alone
+    def in_one_lane(checked: Any, tokens: Any, most: int) -> tuple[Lane, ...]:
+        return model._lanes(checked, tokens, 1)
+
+    # Of this copy alone.
+    timed._twins = timed_twins  # type: ignore[method-assign]
+    timed._lanes = in_one_lane  # type: ignore[method-assign]
     begun = time.perf_counter()
     timed(**inputs)
     whole = time.perf_counter() - begun

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from unittest import mock
 
 import numpy
 import pytest
@@ -122,6 +123,16 @@ def test_the_time_of_an_operation_is_without_those_inside(monkeypatch):
     outer()
     assert clock.calls == {"inner": 2, "outer": 1}
     assert clock.seconds == {"inner": 2, "outer": 3}  # 5 ticks from its start to its end
+
+
+def test_a_batch_that_goes_in_lanes_is_profiled_in_one(tiny):
+    inputs = parse_shapes("4x100")[0].inputs(tiny.config)
+    with mock.patch("refimpl.ops.fused.lanes", return_value=2):
+        assert len(tiny._lanes({"input_ids": inputs["input_ids"]}, None, 2)) == 2
+        parts = {part.name: part for part in profile(tiny, inputs, turns=1)}
+    alone = {part.name: part for part in profile(tiny, inputs, turns=1)}
+    assert parts["linear"].calls == alone["linear"].calls
+    assert min(part.seconds for part in parts.values()) >= 0
 
 
 def test_packing_is_seen_by_a_profile(tiny):

@@ -9,7 +9,7 @@ import pytest
 from refimpl import ops
 from refimpl.backend import get_backend
 from refimpl.ops import fused
-from refimpl.ops.fused import products, threads
+from refimpl.ops.fused import threads
 from refimpl.replacing import replace
 from tests.compare import assert_same
 
