@@ -10,7 +10,7 @@ from refimpl.bench.batches import Batch, parse_shapes
 from refimpl.bench.models import Subject, make_model
 from refimpl.bench.profile import Part, bar, profile
 
-SHAPES = "1x16,8x128,8x512"
+SHAPES = "1x16,1x128,8x128,8x512"
 LEAST_SHARE = 0.01  # smaller parts are put together
 SMALLER = "all smaller ones"
 
