@@ -157,7 +157,7 @@ def print_profile(name: str, parts: list[Part]) -> None:
         share = part.seconds / whole
         times = f"{part.calls:>5} x" if part.calls > 1 else " " * 7
         print(
-            f"  {part.name:<28}{milliseconds(part.seconds):>10}{times} {share:>5.1%} {bar(share)}"
+            f"  {part.name:<29}{milliseconds(part.seconds):>10}{times} {share:>5.1%} {bar(share)}"
         )
 
 
