@@ -21,8 +21,8 @@ from refimpl.replacing import plain
 from refimpl.replacing import replace as replace_operations
 from refimpl.taps import record
 from tests.compare import assert_same, assert_ulps
-from tests.models.drawn import OTHER_ORDER, ROOM, build, in_order, words
-from tests.models.test_packing import CLASSES, FAMILIES, labels, languages, padded
+from tests.models.drawn import OTHER_ORDER, build, in_order, words
+from tests.models.test_packing import CLASSES, FAMILIES, labels, languages, padded_for
 
 sometimes = settings(max_examples=6, deadline=None)
 
@@ -103,9 +103,7 @@ def test_there_is_a_lane_for_each_thread_on_the_host_and_one_elsewhere():
 @given(data=st.data())
 def test_every_class_gives_the_same(family, architecture, data):
     model = build(family, architecture)
-    choices = [data.draw(st.integers(1, 3))] if architecture.endswith("MultipleChoice") else []
-    rows, places = data.draw(st.integers(2, 5)), data.draw(st.integers(5, ROOM))
-    ids, mask = data.draw(padded(shape=(rows, *choices, places)))
+    ids, mask = data.draw(padded_for(architecture, st.integers(2, 5)))
     inputs = {"input_ids": ids, "attention_mask": mask, **languages(family, ids)}
     if data.draw(st.booleans(), "labels"):
         inputs |= labels(model, ids, mask)
@@ -151,6 +149,7 @@ def calls_in_one_run():
     ids = numpy.full((4, 6), 5)
     encoder = build("xlm_roberta")
     decoder = build("xlm_roberta", is_decoder=True, add_cross_attention=True)
+    decoder = replace(decoder, kernels="fused")
     states = numpy.ones((4, 3, decoder.config.hidden_size))
     kept = decoder(input_ids=ids, use_cache=True).past_key_values
     streamed = load(bundled() / "xlm_roberta" / "model", stream=True)
@@ -166,8 +165,6 @@ def calls_in_one_run():
                                   "weights read as they are used", "plain kernels"])  # fmt: skip
 def test_one_run_where_texts_are_not_alone(name):
     model, inputs = calls_in_one_run()[name]
-    if name != "plain kernels":
-        model = replace(model, kernels="fused")
     with up_to(2) as used:
         model(**inputs)
     assert used == []

@@ -61,6 +61,13 @@ def padded(draw, shape=None):
     return draw(arrays("int64", shape, elements=words)), draw(arrays(bool, shape))
 
 
+@st.composite
+def padded_for(draw, architecture, texts):
+    """Ids and a mask for a class, of some ``texts``: (B, S), and (B, C, S) where it has choices."""
+    choices = [draw(st.integers(1, 3))] if architecture.endswith("MultipleChoice") else []
+    return draw(padded(shape=(draw(texts), *choices, draw(st.integers(5, ROOM)))))
+
+
 def pack(model):
     return replace(model, packed=True)
 
@@ -149,9 +156,7 @@ def test_hidden_states_at_tokens_are_those_of_an_unpacked_run(family, values, dr
 @given(data=st.data())
 def test_every_class_gives_the_same(family, architecture, data):
     model = build(family, architecture)
-    choices = [data.draw(st.integers(1, 3))] if architecture.endswith("MultipleChoice") else []
-    rows, places = data.draw(st.integers(1, 3)), data.draw(st.integers(5, ROOM))
-    ids, mask = data.draw(padded(shape=(rows, *choices, places)))
+    ids, mask = data.draw(padded_for(architecture, st.integers(1, 3)))
     if data.draw(st.booleans()):
         mask[..., 0] = True  # for poolers
     inputs = {"input_ids": ids, "attention_mask": mask, **languages(family, ids)}

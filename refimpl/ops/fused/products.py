@@ -18,9 +18,9 @@ ROWS = 512  # of a part, at most
 def linear(x: Array, weight: Array, bias: Array | None = None) -> Array:
     """(..., I), (O, I), (O) -> (..., O)
 
-    :func:`refimpl.ops.linear`, its sums in an order that depends on the shapes: a rounding for each
-    of the I terms, and one for the bias. The product of float16 is computed in float32 and rounded,
-    as NumPy's own, which is a hundred times slower.
+    :func:`refimpl.ops.linear`, its sums in an order that depends on the shapes and on the number of
+    threads: a rounding for each of the I terms, and one for the bias. The product of float16 is
+    computed in float32 and rounded, as NumPy's own, which is a hundred times slower.
     """
     if not covers(x, weight, bias) or weight.ndim != 2:
         y: Array = plain("linear")(x, weight, bias)
