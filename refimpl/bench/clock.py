@@ -10,7 +10,7 @@ from typing import Any
 Call = Callable[[], Any]
 Track = Callable[[Iterable[Any], int], Iterable[Any]]
 
-LEAST_SECONDS = 0.05  # a turn repeats a call until so much time has gone
+LEAST_SECONDS = 0.5  # a turn repeats a call until so much time has gone
 # Before another call: threads of a matrix library go on waiting for work, for up to 0.2 s with
 # OpenMP, and take the cores of whoever comes next.
 PAUSE = 0.25

@@ -116,7 +116,8 @@ def _erf(xp: Namespace, x: Array, table: Table) -> Array:
 
 
 def _horner(coefficients: tuple[float, ...], x: Array) -> Array:
-    y: Array = coefficients[0]
-    for c in coefficients[1:]:
-        y = y * x + c
-    return y
+    y: Array = x * coefficients[0]
+    for c in coefficients[1:-1]:
+        y += c
+        y *= x  # in place: over a large array, fresh memory takes longer than the arithmetic
+    return y + coefficients[-1]

@@ -35,6 +35,7 @@ def parts(request, monkeypatch):
     if request.param:
         monkeypatch.setattr(blocks, "BLOCK", 5)
         monkeypatch.setattr("refimpl.ops.fused.norms.BLOCK", 5)
+        monkeypatch.setattr(gelu, "ALONE", 0)
         monkeypatch.setattr(attention, "TILE", 20)
         monkeypatch.setattr(products, "FEW", 0)
         monkeypatch.setattr(products, "EACH", 0)
@@ -124,6 +125,15 @@ def test_gelu_left_of_zero_is_nearer_to_the_truth_than_the_plain_one():
 def test_gelu_of_other_dtypes_has_the_bits_of_the_plain_one(dtype, parts):
     x = normal(31, 7, dtype=dtype) * 3
     assert_same(TWINS["gelu_erf"](x.astype(dtype)), plain("gelu_erf")(x.astype(dtype)))
+
+
+def test_gelu_has_the_same_bits_by_one_thread_and_by_several(parts, monkeypatch):
+    x = gelu_points()
+    several = TWINS["gelu_erf"](x)
+    monkeypatch.setattr(gelu, "ALONE", x.size)
+    monkeypatch.setattr(gelu, "PIECE", 7000)
+    monkeypatch.setattr(gelu, "share", None)
+    assert_same(TWINS["gelu_erf"](x), several)
 
 
 @every

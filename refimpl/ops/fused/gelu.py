@@ -20,6 +20,11 @@ Array = numpy.ndarray
 LOW = 23 - 10  # bits of a float32 that do not count for its cell
 FAR = 16.0  # from here on the GELU is x, and on the other side 0
 
+# Elements that one thread takes in less time than two, one of which has to be woken, and that the
+# matrix library's threads, still awake after a product, leave no core to.
+ALONE = 524288
+PIECE = 65536  # what it takes at once: steps of half a megabyte
+
 _by_plain_blocks = blocks.elementwise("gelu_erf")
 
 
@@ -32,7 +37,15 @@ def gelu_erf(x: Array) -> Array:
         return _by_plain_blocks(x)
     y = numpy.empty(x.shape, x.dtype)
     given, to, table = x.reshape(-1), y.reshape(-1), lines()
-    share(lambda part: _gelu(given[part], table, to[part]), blocks.cut(x.size, blocks.BLOCK))
+
+    def block(part: slice) -> None:
+        _gelu(given[part], table, to[part])
+
+    if x.size > ALONE:
+        share(block, blocks.cut(x.size, blocks.BLOCK))
+    else:
+        for part in blocks.cut(x.size, PIECE):
+            block(part)
     return y
 
 
