@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, KeysView, Mapping
 from threading import Lock
 from typing import Any
 
@@ -24,6 +24,7 @@ class Weights(Mapping[str, Any]):
     ) -> None:
         self._arrays = arrays
         self._tree = nest(arrays) if tree is None else tree
+        self._modules: dict[str, Weights] = {}  # those that were asked for
         self.path = path
 
     @property
@@ -36,6 +37,8 @@ class Weights(Mapping[str, Any]):
         return f"{self.path}.{name}" if self.path else name
 
     def __getitem__(self, name: str) -> Any:
+        if name in self._modules:
+            return self._modules[name]
         full = self.at(name)
         if full in self._arrays:
             return self._arrays[full]
@@ -44,7 +47,12 @@ class Weights(Mapping[str, Any]):
             if part not in tree:
                 raise KeyError(full)
             tree = tree[part]
-        return Weights(self._arrays, full, tree)
+        module = self._modules[name] = Weights(self._arrays, full, tree)
+        return module
+
+    def keys(self) -> KeysView[str]:
+        """Return the names of the modules and tensors right below."""
+        return self._tree.keys()
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._tree)

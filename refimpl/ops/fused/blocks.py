@@ -25,6 +25,8 @@ Array = numpy.ndarray
 # with this size, in 1.3 ms with a quarter of it, and in 2.8 ms with an eighth.
 BLOCK = 262144
 
+REALS = frozenset(map(numpy.dtype, ("float16", "float32", "float64")))
+
 _own = threading.local()
 
 
@@ -57,12 +59,15 @@ def scratch(shape: tuple[int, ...], dtype: numpy.dtype[Any]) -> Array:
 def covers(*arrays: Any) -> bool:
     """Tell whether arrays are NumPy's, of real numbers of one dtype, and not empty.
 
-    None stands for an array that there is not.
+    None stands for an array that there is not; the first is there.
     """
-    found = [x for x in arrays if x is not None]
-    return all(
-        isinstance(x, numpy.ndarray) and x.size > 0 and x.dtype == found[0].dtype for x in found
-    ) and found[0].dtype in (numpy.float16, numpy.float32, numpy.float64)
+    dtype = arrays[0].dtype
+    if dtype not in REALS:
+        return False
+    for x in arrays:
+        if x is not None and not (isinstance(x, numpy.ndarray) and x.size and x.dtype == dtype):
+            return False
+    return True
 
 
 def elementwise(name: str) -> Callable[[Array], Array]:
