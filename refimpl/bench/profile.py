@@ -65,7 +65,7 @@ def operations() -> list[str]:
     return [name for name in ops.__all__ if hasattr(getattr(ops, name), "__wrapped__")]
 
 
-def profile(model: Model, inputs: Mapping[str, Any], turns: int = 5) -> list[Part]:
+def profile(model: Model, inputs: Mapping[str, Any], turns: int = 11) -> list[Part]:
     """Return the parts of the fastest of some forward passes, the largest first.
 
     The last is what no operation took; all of them together are the whole.
