@@ -31,7 +31,7 @@ from refimpl.errors import MissingExtra  # noqa: E402
 from tools.measured_tables import write_tables  # noqa: E402
 
 RESULTS, PAGE = ROOT / "benchmarks" / "results", ROOT / "docs" / "performance.md"
-STUDIES = ("forward", "padded", "kernels", "profiles", "cold", "gpu")
+STUDIES = ("forward", "padded", "kernels", "profiles", "sides", "cold", "gpu")
 
 
 def measure(name: str) -> None:
