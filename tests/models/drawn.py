@@ -19,6 +19,15 @@ VOCABULARY, ROOM = 29, 14
 words = st.integers(3, VOCABULARY - 1)  # no padding of any family
 rarely = settings(max_examples=40)
 
+FAMILIES = ("xlm", "xlm_roberta", "xlm_roberta_xl", "xmod")
+PREFIX = {"xlm": "XLM", "xlm_roberta": "XLMRoberta", "xlm_roberta_xl": "XLMRobertaXL",
+          "xmod": "Xmod"}  # fmt: skip
+HEADS = ("Model", "ForMaskedLM", "WithLMHeadModel", "ForSequenceClassification",
+         "ForTokenClassification", "ForMultipleChoice", "ForQuestionAnswering",
+         "ForQuestionAnsweringSimple")  # fmt: skip
+CLASSES = [(f, PREFIX[f] + head) for f in FAMILIES for head in HEADS
+           if PREFIX[f] + head in ARCHITECTURES]  # fmt: skip
+
 # Where two runs multiply matrices of different sizes, the matrix library adds up the products in
 # another order, and two layers carry that on. Largest seen in 12,000 draws: 38 ulps.
 OTHER_ORDER = 128
@@ -33,8 +42,40 @@ def texts(draw, ids=words, longest=ROOM):
     return draw(arrays("int64", shape, elements=ids)), mask
 
 
+@st.composite
+def padded(draw, shape=None):
+    """Ids (B, S) and any mask: padding left, right, between tokens; whole texts of it, or none."""
+    shape = draw(st.tuples(st.integers(1, 4), st.integers(1, ROOM))) if shape is None else shape
+    return draw(arrays("int64", shape, elements=words)), draw(arrays(bool, shape))
+
+
+@st.composite
+def padded_for(draw, architecture, texts):
+    """Ids and a mask for a class, of some ``texts``: (B, S), and (B, C, S) where it has choices."""
+    choices = [draw(st.integers(1, 3))] if architecture.endswith("MultipleChoice") else []
+    return draw(padded(shape=(draw(texts), *choices, draw(st.integers(5, ROOM)))))
+
+
 def vectors(shape, seed, width=12):
     return numpy.random.default_rng(seed).standard_normal((*shape, width))
+
+
+def languages(family, ids):
+    if family == "xlm":
+        return {"langs": ids % 4}
+    return {"lang_ids": ids[..., 0] % 2} if family == "xmod" else {}
+
+
+def labels(model, ids, counted):
+    """Return arguments that ask for a loss, over the places ``counted``."""
+    name = model.architecture
+    if name.endswith("Model") and not name.endswith("LMHeadModel"):
+        return {}
+    if "QuestionAnswering" in name:
+        return {"start_positions": ids[:, 0] % 2, "end_positions": ids[:, -1] % 2}
+    if name.endswith(("SequenceClassification", "MultipleChoice")):
+        return {"labels": ids.reshape(len(ids), -1)[:, 0] * 0}
+    return {"labels": numpy.where(counted, ids % 2, -100)}
 
 
 # --- models ---------------------------------------------------------------------------------------

@@ -21,8 +21,17 @@ from refimpl.replacing import plain
 from refimpl.replacing import replace as replace_operations
 from refimpl.taps import record
 from tests.compare import assert_same, assert_ulps
-from tests.models.drawn import OTHER_ORDER, build, in_order, words
-from tests.models.test_packing import CLASSES, FAMILIES, labels, languages, padded_for
+from tests.models.drawn import (
+    CLASSES,
+    FAMILIES,
+    OTHER_ORDER,
+    build,
+    in_order,
+    labels,
+    languages,
+    padded_for,
+    words,
+)
 
 sometimes = settings(max_examples=6, deadline=None)
 

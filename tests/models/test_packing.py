@@ -21,15 +21,19 @@ from refimpl.replacing import replace as replace_operations
 from refimpl.taps import edit, record
 from tests.compare import assert_same, assert_ulps
 from tests.models.drawn import (
+    CLASSES,
+    FAMILIES,
     OTHER_ORDER,
-    ROOM,
+    PREFIX,
     build,
     in_order,
+    labels,
+    languages,
+    padded,
+    padded_for,
     vectors,
-    words,
 )
 
-FAMILIES = ("xlm", "xlm_roberta", "xlm_roberta_xl", "xmod")
 MODES = [
     ("xlm", {}),
     ("xlm_roberta", {}),
@@ -42,40 +46,13 @@ MODES = [
 modes = pytest.mark.parametrize(
     ("family", "values"), MODES, ids=["-".join([f, *map(str, v.values())]) for f, v in MODES]
 )
-PREFIX = {"xlm": "XLM", "xlm_roberta": "XLMRoberta", "xlm_roberta_xl": "XLMRobertaXL",
-          "xmod": "Xmod"}  # fmt: skip
-HEADS = ("Model", "ForMaskedLM", "WithLMHeadModel", "ForSequenceClassification",
-         "ForTokenClassification", "ForMultipleChoice", "ForQuestionAnswering",
-         "ForQuestionAnsweringSimple")  # fmt: skip
-CLASSES = [(f, PREFIX[f] + head) for f in FAMILIES for head in HEADS
-           if PREFIX[f] + head in ARCHITECTURES]  # fmt: skip
 OF_PLACES = ("last_hidden_state", "hidden_states", "start_logits", "end_logits")
 SCORES_OF_PLACES = ("ForMaskedLM", "WithLMHeadModel", "ForTokenClassification")
 sometimes = settings(max_examples=8, deadline=None)
 
 
-@st.composite
-def padded(draw, shape=None):
-    """Ids (B, S) and any mask: padding left, right, between tokens; whole texts of it, or none."""
-    shape = draw(st.tuples(st.integers(1, 4), st.integers(1, ROOM))) if shape is None else shape
-    return draw(arrays("int64", shape, elements=words)), draw(arrays(bool, shape))
-
-
-@st.composite
-def padded_for(draw, architecture, texts):
-    """Ids and a mask for a class, of some ``texts``: (B, S), and (B, C, S) where it has choices."""
-    choices = [draw(st.integers(1, 3))] if architecture.endswith("MultipleChoice") else []
-    return draw(padded(shape=(draw(texts), *choices, draw(st.integers(5, ROOM)))))
-
-
 def pack(model):
     return replace(model, packed=True)
-
-
-def languages(family, ids):
-    if family == "xlm":
-        return {"langs": ids % 4}
-    return {"lang_ids": ids[..., 0] % 2} if family == "xmod" else {}
 
 
 def values_of(outputs, mask, scores_of_places):
@@ -163,18 +140,6 @@ def test_every_class_gives_the_same(family, architecture, data):
     if data.draw(st.booleans(), "labels"):
         inputs |= labels(model, ids, mask if data.draw(st.booleans(), "at tokens") else True)
     assert_packed_is_unpacked(model, mask, **inputs)
-
-
-def labels(model, ids, counted):
-    """Return arguments that ask for a loss, over the places ``counted``."""
-    name = model.architecture
-    if name.endswith("Model") and not name.endswith("LMHeadModel"):
-        return {}
-    if "QuestionAnswering" in name:
-        return {"start_positions": ids[:, 0] % 2, "end_positions": ids[:, -1] % 2}
-    if name.endswith(("SequenceClassification", "MultipleChoice")):
-        return {"labels": ids.reshape(len(ids), -1)[:, 0] * 0}
-    return {"labels": numpy.where(counted, ids % 2, -100)}
 
 
 @sometimes
