@@ -89,7 +89,13 @@ def test_what_cannot_be_run_is_one_line_and_exit_code_2(model, arguments, said):
 
 def stopped(arguments, state, how):
     """Start a run, stop it when its state has some lines; return its standard error."""
-    process = subprocess.Popen(command(*arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        command(*arguments),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        # A shell lets what it runs in the background ignore Ctrl-C, and what that starts, too.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     deadline = time.monotonic() + 100
     while time.monotonic() < deadline and process.poll() is None:
         if state.exists() and state.read_bytes().count(b"\n") > 5:

@@ -88,12 +88,12 @@ def with_heads(family: str, encoder: Encoder, heads: Mapping[str, Head]) -> dict
 
 
 def _encode(
-    encoder: Encoder, w: Weights, config: Any, *, lanes: tuple[Lane, ...] = (), **inputs: Any
+    encoder: Encoder, w: Weights, config: Any, *, lanes: tuple[Lane, ...], **inputs: Any
 ) -> Any:
     """Run an encoder, and the pooler where the weights have one.
 
-    With ``lanes`` some of the texts each go through the encoder by themselves, and those that are
-    packed without their padding.
+    The texts of each of the ``lanes`` go through the encoder by themselves; those that are packed,
+    without their padding.
     """
 
     def forward(packed: Packing | None, **of_lane: Any) -> Any:
@@ -101,7 +101,7 @@ def _encode(
             return encoder.forward(w, config, **of_lane)
         return packing.run(encoder.forward, encoder.positions, w, config, packed, of_lane)
 
-    out = run_lanes(forward, lanes, inputs) if lanes else forward(None, **inputs)
+    out = run_lanes(forward, lanes, inputs)
     if encoder.pool is not None and "pooler" in w:
         out = out._replace(pooler_output=encoder.pool(w["pooler"], out.last_hidden_state))
     return out

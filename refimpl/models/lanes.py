@@ -34,16 +34,15 @@ class Lane(NamedTuple):
 def lanes_of(
     shape: tuple[int, int], tokens: numpy.ndarray | None, backend: Backend, count: int
 ) -> tuple[Lane, ...]:
-    """Return the lanes, up to ``count``, of a batch of a shape (B, S); none where one is enough.
+    """Return the lanes, one or up to ``count``, of a batch of a shape (B, S).
 
     With ``tokens``, mask (B, S) on the host, what is not a token is left out.
     """
     lengths = numpy.full(shape[0], shape[1]) if tokens is None else tokens.sum(axis=1)
-    found = tuple(
+    return tuple(
         Lane(texts, None if tokens is None else packing_of(tokens[texts], backend))
         for texts in evenly(lengths, count)
     )
-    return found if len(found) > 1 or found[0].packed is not None else ()
 
 
 def evenly(lengths: numpy.ndarray, count: int) -> list[numpy.ndarray]:

@@ -71,14 +71,14 @@ class Model:
         entry, checked, flags, kept = self._checked(inputs)
         kept = {name: self._keys_to_device(x) for name, x in kept.items()}
         tokens = None if kept else self._tokens(entry, {**checked, **flags})
+        parts = lanes.lanes_of(
+            _shape(checked), tokens, self.backend, self._most_lanes({**checked, **kept})
+        )
         twins = self._twins(flags["output_attentions"])
-        parts = self._lanes(checked, tokens, 1 if kept or not twins else fused.lanes(self.backend))
         on_host = {name for name, forms in entry.inputs(self.config).items() if forms[0].on_host}
         arrays = {n: x if n in on_host else self._to_device(x) for n, x in checked.items()}
-        if parts:
-            arrays["lanes"] = parts
         with self.backend.active(), replace_operations(**twins):
-            return entry.forward(self.weights, self.config, **arrays, **kept, **flags)
+            return entry.forward(self.weights, self.config, lanes=parts, **arrays, **kept, **flags)
 
     def tokens(self, **inputs: Any) -> numpy.ndarray | None:
         """Return the places that a packed model computes of this call, mask (B, S), on the host.
@@ -166,22 +166,18 @@ class Model:
             return None
         return entry.tokens(self.config, asked)
 
-    def _lanes(
-        self, checked: Inputs, tokens: numpy.ndarray | None, most: int
-    ) -> tuple[lanes.Lane, ...]:
-        """Return the lanes in which a call's texts go through the encoder, ``most`` at most.
+    def _most_lanes(self, given: Inputs) -> int:
+        """Return in how many lanes the texts of a call may go through the encoder.
 
-        One where taps stand in the order of a single run, where a decoder looks at the states of an
-        encoder, and where the weights are read in the order of their use.
+        In one where taps stand in the order of a single run, where a decoder goes on or looks at
+        the states of an encoder, and where the weights are read in the order of their use.
         """
-        places = (
-            checked["input_ids"] if "input_ids" in checked else checked["inputs_embeds"][..., 0]
-        )
         streamed = isinstance(self.weights.arrays, StreamedTensors)
-        if watched() or streamed or "encoder_hidden_states" in checked:
-            most = 1
-        shape = (math.prod(places.shape[:-1]), places.shape[-1])
-        return lanes.lanes_of(shape, tokens, self.backend, most)
+        kept = ARCHITECTURES[self.architecture].state
+        decodes = kept in given or "encoder_hidden_states" in given
+        if self.kernels == "plain" or replaced() or watched() or streamed or decodes:
+            return 1
+        return fused.lanes(self.backend)
 
     def _to_device(self, x: numpy.ndarray) -> Array:
         real = x.dtype.kind == "f"
@@ -190,6 +186,13 @@ class Model:
     def _keys_to_device(self, kept: Any) -> KeyValues:
         dtype = self.backend.dtype(self.dtype)
         return tuple(tuple(self.backend.asarray(x, dtype) for x in layer) for layer in kept)
+
+
+def _shape(checked: Inputs) -> tuple[int, int]:
+    """Return how many texts a call has, each choice being one, and how many places each."""
+    ids = checked.get("input_ids")
+    places = checked["inputs_embeds"].shape[:-1] if ids is None else ids.shape
+    return math.prod(places[:-1]), places[-1]
 
 
 def _length_of(name: str, kept: Any, layers: int) -> int:

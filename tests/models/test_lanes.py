@@ -93,8 +93,8 @@ def test_every_text_goes_in_one_lane_and_lanes_are_even(lengths, count):
 
 def test_a_batch_of_one_or_of_too_little_goes_in_one():
     host = get_backend("numpy")
-    assert lanes.lanes_of((1, 512), None, host, 2) == ()
-    assert lanes.lanes_of((2, lanes.LEAST - 1), None, host, 2) == ()
+    assert len(lanes.lanes_of((1, 512), None, host, 2)) == 1
+    assert len(lanes.lanes_of((2, lanes.LEAST - 1), None, host, 2)) == 1
     assert len(lanes.lanes_of((2, lanes.LEAST), None, host, 2)) == 2
 
 
@@ -176,7 +176,7 @@ def test_one_run_where_texts_are_not_alone(name):
     model, inputs = calls_in_one_run()[name]
     with up_to(2) as used:
         model(**inputs)
-    assert used == []
+    assert used == [1]
 
 
 @pytest.mark.parametrize("looking", [record, lambda: replace_operations(relu=abs)])
@@ -184,7 +184,7 @@ def test_one_run_where_somebody_looks_inside(looking):
     model = replace(build("xlm_roberta"), kernels="fused")
     with up_to(2) as used, looking():
         model(input_ids=numpy.full((4, 6), 5))
-    assert used == []
+    assert used == [1]
 
 
 def test_what_goes_wrong_in_a_lane_goes_wrong_in_the_call():
