@@ -27,41 +27,46 @@ KINDS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 
 
 def measure() -> dict[str, Any]:
-    """Return the seconds of each kind, ours and theirs, in the fastest of some passes each."""
+    """Return the seconds of each kind, ours and theirs, in the fastest of the passes of each."""
     subject = Subject(None)
     model = make_model(subject)
     theirs = torch_models(subject, model)["torch eager"]
     sides = {}
     for batch in parse_shapes(SHAPES):
         inputs = batch.inputs(model.config)
-        parts = {part.name: part.seconds for part in profile(model, inputs, TURNS)}
-        time.sleep(PAUSE)
-        operators = profile_torch(torch_call(theirs, inputs)[0], TURNS)
+        call, ours, aten = torch_call(theirs, inputs)[0], [], []
+        for _ in range(TURNS):
+            time.sleep(PAUSE)
+            ours.append({part.name: part.seconds for part in profile(model, inputs, turns=1)})
+            time.sleep(PAUSE)
+            aten.append(profile_torch(call))
         sides[batch.name] = {
-            "refimpl": by_kind(parts, [ours for ours, _ in KINDS.values()]),
-            "torch eager": by_kind(operators, [aten for _, aten in KINDS.values()]),
+            "refimpl": by_kind(fastest(ours), [names for names, _ in KINDS.values()]),
+            "torch eager": by_kind(fastest(aten), [names for _, names in KINDS.values()]),
         }
     return {"sides": sides}
 
 
-def profile_torch(call: Callable[[], Any], turns: int) -> dict[str, float]:
-    """Return the seconds of each operator in the fastest of some passes, calls of others left out.
+def fastest(passes: list[dict[str, float]]) -> dict[str, float]:
+    """Return the pass that took least time."""
+    return min(passes, key=lambda parts: sum(parts.values()))
+
+
+def profile_torch(call: Callable[[], Any]) -> dict[str, float]:
+    """Return the seconds of each operator in the second of two passes, without those it calls.
 
     The last is what no operator took; all of them together are the whole.
     """
     from torch.profiler import ProfilerActivity
     from torch.profiler import profile as recording
 
-    best: tuple[float, dict[str, float]] = (float("inf"), {})
-    for _ in range(turns + 1):
-        with recording(activities=[ProfilerActivity.CPU]) as recorded:
-            begun = time.perf_counter()
-            call()
-            whole = time.perf_counter() - begun
-        found = {one.key: one.self_cpu_time_total / 1e6 for one in recorded.key_averages()}
-        found[REST] = whole - sum(found.values())
-        best = min(best, (whole, found), key=lambda one: one[0])
-    return best[1]
+    call()
+    with recording(activities=[ProfilerActivity.CPU]) as recorded:
+        begun = time.perf_counter()
+        call()
+        whole = time.perf_counter() - begun
+    found = {one.key: one.self_cpu_time_total / 1e6 for one in recorded.key_averages()}
+    return {**found, REST: whole - sum(found.values())}
 
 
 def by_kind(parts: Mapping[str, float], names: list[tuple[str, ...]]) -> dict[str, float]:
