@@ -1,6 +1,9 @@
 """Every twin on NumPy against its plain operation, and against the truth in counted ulps."""
 
 import inspect
+import platform
+import subprocess
+import sys
 
 import numpy
 import pytest
@@ -415,3 +418,28 @@ def test_the_same_bits_every_time(name, dtype, parts):
     first, second = (TWINS[name](*arguments, **options) for _ in range(2))
     for a, b in zip(flat(first), flat(second), strict=True):
         assert (a is None and b is None) or a.tobytes() == b.tobytes()
+
+
+# --- memory ---------------------------------------------------------------------------------------
+
+PAGES = """
+import resource
+import numpy
+from refimpl.ops.fused.numpy import TWINS
+
+def run(calls):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(calls):
+        TWINS["gelu_erf"](TWINS["linear"](x, weight))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+x, weight = numpy.ones((128, 64), "float32"), numpy.ones((3072, 64), "float32")
+run(3)
+print(run(50))
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="how glibc keeps memory")
+def test_memory_is_used_again_and_not_mapped_anew():
+    done = subprocess.run([sys.executable, "-c", PAGES], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 50  # pages; without what glibc keeps 768 for each call
